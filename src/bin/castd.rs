@@ -1,0 +1,2 @@
+//! castd, the member.
+fn main() {}
