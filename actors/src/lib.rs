@@ -1,1 +1,4 @@
 //! The company of actors.
+#![allow(unused)]
+pub mod mvcc;
+pub mod shared;
