@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -348,12 +349,21 @@ func versionLess(have, want string) bool {
 	return false
 }
 
-// freeAddr picks a loopback port below the range the kernel gives to outgoing
-// connections, so that nobody takes it while the server is down in a restart test.
+// Ports come from below the range the kernel gives to outgoing connections, so
+// that nobody takes one while its server is down in a restart test. Each test
+// process walks on from a start of its own and hands out no port twice.
+const portsFrom, portCount = 12000, 20000
+
+var nextPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(rand.Int64N(portCount))
+	return &n
+}()
+
+// freeAddr gives a loopback address that nobody listens on.
 func freeAddr() string {
-	const lowest, count = 12000, 20000
 	for {
-		addr := fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(count))
+		addr := fmt.Sprintf("127.0.0.1:%d", portsFrom+nextPort.Add(1)%portCount)
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
