@@ -75,6 +75,17 @@ func StartReference(t testing.TB, flags ...string) *Server {
 	return startForTest(t, path, flags)
 }
 
+// StartReferenceAt is StartReference on the ports of a server that was killed.
+func StartReferenceAt(t testing.TB, killed *Server) *Server {
+	t.Helper()
+	s := StartReference(t)
+	s.Kill(t)
+	Fatal(t, os.RemoveAll(s.DataDir()))
+	s.Addr, s.MetricsAddr, s.PeerAddr = killed.Addr, killed.MetricsAddr, killed.PeerAddr
+	s.Restart(t)
+	return s
+}
+
 // StartBinary runs another etcd-compatible binary in the same way.
 func StartBinary(t testing.TB, path string, flags ...string) *Server {
 	t.Helper()
