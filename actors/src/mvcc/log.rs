@@ -126,16 +126,26 @@ impl RevisionLog {
         true
     }
 
-    /// The sealed block behind `after`, with how many neighbours may be
-    /// replaced together with it (the rest of its chunk).
+    /// Appends a block that keeps its borders from now on.
+    pub fn push_sealed(&mut self, block: Block) {
+        self.seal_tail();
+        self.bytes += block.bytes() as u64;
+        self.records += block.len() as u64;
+        self.seal(Arc::new(block));
+    }
+
+    /// The sealed blocks of one chunk behind the block that begins at `after`.
     pub fn sealed_after(&self, after: Revision) -> Option<&[Arc<Block>]> {
         let at = self.sealed.partition_point(|chunk| chunk_last(chunk) <= after);
         let chunk = self.sealed.get(at)?;
-        let start = chunk.partition_point(|block| block.first() <= after);
-        chunk
-            .get(start..)
-            .filter(|rest| !rest.is_empty())
-            .or_else(|| self.sealed.get(at + 1).map(|next| next.as_slice()))
+        Some(&chunk[chunk.partition_point(|block| block.first() <= after)..])
+    }
+
+    /// Whether the sealed blocks that begin at `one` and `other` can be
+    /// replaced together.
+    pub fn same_chunk(&self, one: Revision, other: Revision) -> bool {
+        let chunk_of = |first| self.sealed.partition_point(|chunk| chunk_first(chunk) <= first);
+        chunk_of(one) == chunk_of(other)
     }
 
     fn merge_tail(&mut self) {
