@@ -128,6 +128,11 @@ impl SimDisk {
         self.0.lock().operations_left = Some(count);
     }
 
+    /// Whether operations fail by now, or will soon.
+    pub(super) fn is_failing(&self) -> bool {
+        self.0.lock().operations_left.is_some()
+    }
+
     /// Only this many bytes fit any more.
     pub(super) fn limit_bytes(&self, bytes: u64) {
         self.0.lock().bytes_left = Some(bytes);

@@ -1,5 +1,7 @@
 //! The log over a simulated disk, and a few times over a real one.
 
+mod damage;
+mod history;
 mod rules;
 mod thread;
 
