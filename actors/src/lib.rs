@@ -2,3 +2,4 @@
 #![allow(unused)]
 pub mod mvcc;
 pub mod shared;
+pub mod wal_writer;
