@@ -290,7 +290,7 @@ func (s *Server) remove() {
 }
 
 func (s *Server) logTail() string {
-	const tailBytes = 3000
+	const tailBytes = 1500
 	text, err := os.ReadFile(s.logPath())
 	if err != nil {
 		return err.Error()
@@ -333,7 +333,7 @@ func (s *Server) Needs(t testing.TB, minimum string) {
 	if !versionLess(s.version, minimum) {
 		return
 	}
-	if s.isCastd() {
+	if s.IsCastd() {
 		t.Fatalf("castd reports version %s, less than the %s this test needs", s.version, minimum)
 	}
 	t.Skipf("etcd %s: needs %s", s.version, minimum)
@@ -342,7 +342,8 @@ func (s *Server) Needs(t testing.TB, minimum string) {
 // Older says whether the server is a real etcd older than major.minor.
 func (s *Server) Older(minimum string) bool { return versionLess(s.version, minimum) }
 
-func (s *Server) isCastd() bool {
+// IsCastd asks the binary itself (--version).
+func (s *Server) IsCastd() bool {
 	out, err := exec.Command(s.binary, "--version").CombinedOutput()
 	return err == nil && strings.Contains(string(out), "castd Version:")
 }
