@@ -1,1 +1,3 @@
 //! The company of actors.
+
+pub mod checkpointer;
