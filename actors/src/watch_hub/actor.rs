@@ -77,7 +77,6 @@ impl WatchHub {
                 }
             }
             HubMessage::Open { stream, responses } => {
-                self.close_with_its_reader(stream, responses.clone(), context);
                 self.streams.0.insert(stream, responses);
                 self.core.open(stream);
             }
@@ -122,17 +121,6 @@ impl WatchHub {
                 hub.arrange(stream, context);
             });
         }));
-    }
-
-    /// Ends a stream when nobody reads it any more, whatever became of its handle.
-    fn close_with_its_reader(
-        &self,
-        stream: StreamId,
-        responses: Sender<WatchResponse>,
-        context: &mut Context<Self>,
-    ) {
-        let gone = async move { responses.closed().await };
-        context.spawn(gone.into_actor(self).map(move |(), hub, _| hub.close(stream)));
     }
 
     fn close(&mut self, stream: StreamId) {

@@ -7,7 +7,7 @@ use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{HubMessage, STREAM_RESPONSES, StreamId, StreamRequest};
-use crate::shared::{Error, Inlet};
+use crate::shared::{Error, Inlet, Refused};
 
 /// Opens streams. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -70,8 +70,11 @@ impl WatchHandle {
 impl Drop for WatchHandle {
     fn drop(&mut self) {
         let close = HubMessage::Close { stream: self.stream };
-        // A full mailbox cannot be waited for here. The hub finds out by itself
-        // that nobody reads the stream any more.
-        let _ = self.hub.try_send(close);
+        let Err(Refused::Full(close)) = self.hub.try_send(close) else { return };
+        // The hub is busy: somebody has to wait for room, and a drop cannot.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let hub = self.hub.clone();
+            runtime.spawn(async move { hub.send(close).await });
+        }
     }
 }
