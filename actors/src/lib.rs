@@ -2,6 +2,7 @@
 pub mod apply_loop;
 pub mod checkpointer;
 pub mod cluster;
+pub mod company;
 pub mod compactor;
 pub mod lease_manager;
 pub mod mvcc;

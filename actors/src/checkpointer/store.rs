@@ -94,6 +94,10 @@ impl SledStore {
         self.manifest.as_ref().map_or(&[], |m| &m.volumes)
     }
 
+    fn clean_floor(&self) -> i64 {
+        self.volumes().iter().map(|volume| volume.compact_revision).min().unwrap_or(i64::MAX)
+    }
+
     fn volumes_on_disk(&self) -> Result<BTreeSet<u64>, StoreError> {
         let failed = |e| StoreError::io("list", &self.dir)(e);
         let mut numbers = BTreeSet::new();
@@ -145,7 +149,8 @@ impl SledStore {
             .map(|volume| {
                 let live_bytes = job.source.live_bytes(volume.from, volume.to);
                 let (from, to, bytes) = (volume.from, volume.to, volume.block_bytes);
-                Extent { from, to, bytes, live_bytes }
+                let stale = volume.compact_revision < job.compact_revision;
+                Extent { from, to, bytes, live_bytes, stale }
             })
             .collect();
         let from = self.next_key();
@@ -155,6 +160,7 @@ impl SledStore {
             to: job.last,
             bytes: new_bytes,
             live_bytes: new_bytes,
+            stale: false,
         });
         let SledStoreOptions { volume_bytes, rewrite_bytes, .. } = self.options;
         plan(&old, new, job.reclaim, Limits { volume_bytes, rewrite_bytes })
@@ -178,11 +184,13 @@ impl SledStore {
     fn write_spans(
         &mut self,
         spans: &[Span],
-        source: &dyn BlockSource,
+        job: &SealJob,
     ) -> Result<Vec<VolumeEntry>, StoreError> {
+        let source = job.source.as_ref();
         let mut written = Vec::new();
         for span in spans {
-            for survey in survey(source, *span, self.options.volume_bytes)? {
+            for mut survey in survey(source, *span, self.options.volume_bytes)? {
+                survey.compact_revision = job.compact_revision;
                 written.push(self.write_volume(&survey, source)?);
             }
         }
@@ -213,24 +221,29 @@ impl SledStore {
 }
 
 impl CheckpointStore for SledStore {
+    fn sealed(&self) -> Option<LoadedMeta> {
+        self.manifest.as_ref().map(|manifest| LoadedMeta {
+            applied_index: manifest.applied_index,
+            applied_term: manifest.applied_term,
+            last: manifest.last,
+            meta: Bytes::copy_from_slice(&manifest.meta),
+            clean_floor: self.clean_floor(),
+        })
+    }
+
     fn load(&mut self, visit: LoadVisitor<'_>) -> Result<Option<LoadedMeta>, StoreError> {
         let Some(manifest) = &self.manifest else { return Ok(None) };
         for entry in &manifest.volumes {
             volume::read(&self.dir, entry, &mut |b| visit(b.first, b.last, b.bytes))?;
         }
-        Ok(Some(LoadedMeta {
-            applied_index: manifest.applied_index,
-            applied_term: manifest.applied_term,
-            last: manifest.last,
-            meta: Bytes::copy_from_slice(&manifest.meta),
-        }))
+        Ok(self.sealed())
     }
 
     fn seal(&mut self, job: &SealJob) -> Result<Sealed, StoreError> {
         let started = Instant::now();
         self.check_job(job)?;
         let plan = self.plan(job);
-        let written = self.write_spans(&plan.spans, job.source.as_ref())?;
+        let written = self.write_spans(&plan.spans, job)?;
         let volumes_written = written.len();
         let volume_bytes: u64 = written.iter().map(VolumeEntry::disk_bytes).sum();
         let retired = self.volumes().len() - plan.keep.len();
@@ -256,6 +269,7 @@ impl CheckpointStore for SledStore {
             volumes_written,
             volumes_retired: retired,
             disk_bytes: self.disk_bytes(),
+            clean_floor: self.clean_floor(),
         })
     }
 

@@ -102,6 +102,7 @@ fn job(applied_index: u64, last: i64, records: &Records) -> SealJob {
         applied_term: 3,
         last: key(last),
         meta: Bytes::from(format!("meta at {applied_index}")),
+        compact_revision: 0,
         reclaim: Reclaim::Paced,
         source: Arc::new(View { records: Arc::new(records.clone()), block_bytes: 700 }),
     }

@@ -34,6 +34,8 @@ pub(super) struct VolumeEntry {
     /// Every revision of the range that lived when the volume was sealed is in it.
     pub(super) from: RevisionKey,
     pub(super) to: RevisionKey,
+    /// What compaction to this revision gave up is not in it.
+    pub(super) compact_revision: i64,
     /// Values in the sled database.
     pub(super) pieces: u32,
     /// The blocks' own bytes.
@@ -84,11 +86,13 @@ pub(super) struct Survey {
     pub(super) pieces: u32,
     pub(super) block_bytes: u64,
     pub(super) piece_bytes_max: usize,
+    /// As [`VolumeEntry::compact_revision`].
+    pub(super) compact_revision: i64,
 }
 
 impl Survey {
     pub(super) fn begin(from: RevisionKey) -> Self {
-        Self { from, to: from, pieces: 0, block_bytes: 0, piece_bytes_max: 0 }
+        Self { from, to: from, pieces: 0, block_bytes: 0, piece_bytes_max: 0, compact_revision: 0 }
     }
 
     /// Counts a block in.
@@ -211,6 +215,7 @@ pub(super) fn write(
         number,
         from: survey.from,
         to: survey.to,
+        compact_revision: survey.compact_revision,
         pieces: survey.pieces,
         block_bytes: survey.block_bytes,
         segment_bytes,

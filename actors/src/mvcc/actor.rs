@@ -16,10 +16,11 @@ use super::record::Record;
 use super::scrub::ScrubProgress;
 use super::store::Store;
 use super::view::View;
-use crate::checkpointer::{CheckpointMessage, CheckpointerLink, Reclaim, RevisionKey, SealJob, Sealed};
+use crate::checkpointer::{CheckpointerLink, Reclaim, RevisionKey, SealJob, Sealed};
 use crate::lease_manager::LeaseMessage;
 use crate::raft_node::RaftCompletion;
 use crate::shared::{Error, Inlet, Published, ThreadOutlet};
+use crate::wal_writer::Identity;
 use crate::watch_hub::HubMessage;
 
 /// Where Mvcc sends to.
@@ -47,6 +48,7 @@ pub struct SealPolicy {
 /// The actor; see the module's text.
 #[derive(Debug)]
 pub struct Mvcc {
+    identity: Identity,
     store: Store,
     view: Published<View>,
     edges: MvccEdges,
@@ -62,8 +64,9 @@ pub struct Mvcc {
 }
 
 impl Mvcc {
-    /// The actor over a loaded store. `sealed_index` is what the checkpoint covers.
+    /// The actor over a store as a checkpoint gave it; `view` shows it.
     pub fn new(
+        identity: Identity,
         store: Store,
         view: Published<View>,
         edges: MvccEdges,
@@ -73,6 +76,7 @@ impl Mvcc {
         let last_sealed_index = view.get().applied_index;
         let clean_floor = store.clean_floor();
         Self {
+            identity,
             store,
             view,
             edges,
@@ -240,6 +244,8 @@ impl Mvcc {
             return;
         }
         let meta = StoreMeta {
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
             revision: view.revision,
             compact_revision: view.compact_revision,
             leases: self.store.lease_meta(),
@@ -257,7 +263,7 @@ impl Mvcc {
         // From now on a volume may come to be that was written at this compact
         // revision, whatever becomes of the older ones.
         self.store.set_clean_floor(self.clean_floor.min(view.compact_revision));
-        if self.edges.checkpointer.try_send(CheckpointMessage::Seal(job)).is_ok() {
+        if self.edges.checkpointer.try_seal(job).is_ok() {
             self.sealing = true;
             self.log_bytes = 0;
             self.last_sealed_index = view.applied_index;

@@ -13,6 +13,10 @@ use crate::shared::codec::{self, CodecError};
 /// Everything of the state that is not a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct StoreMeta {
+    /// The cluster this state belongs to.
+    pub cluster_id: u64,
+    /// The member this state belongs to.
+    pub member_id: u64,
     /// The newest revision.
     pub revision: i64,
     /// The compact revision.

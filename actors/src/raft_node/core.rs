@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
-use raft::{Config, GetEntriesContext, RawNode, StateRole, Storage};
+use raft::{Config, RawNode, StateRole, Storage};
 
 use super::log_store::LogStore;
 use super::logger::logger;
@@ -14,9 +14,9 @@ use crate::shared::Error;
 use crate::wal_writer::Append;
 
 /// Appends that may be with the WAL at a time.
-pub(super) const APPEND_WINDOW: usize = 64;
+pub const APPEND_WINDOW: usize = 64;
 /// Batches of committed entries that may be on their way through apply.
-pub(super) const COMMIT_WINDOW: usize = 64;
+pub const COMMIT_WINDOW: usize = 64;
 /// Bytes of entries in memory from which on applied ones are given up early.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of committed entries that raft gives at once.
@@ -351,7 +351,7 @@ impl RaftCore {
     /// Entries from `low` up to `high` as raft would read them, for tests.
     #[cfg(test)]
     pub(super) fn log(&self, low: u64, high: u64) -> Vec<Entry> {
-        let context = GetEntriesContext::empty(false);
+        let context = raft::GetEntriesContext::empty(false);
         self.node.store().entries(low, high, None, context).expect("the entries are there")
     }
 }

@@ -17,6 +17,6 @@ mod messages;
 mod tests;
 
 pub use actor::{RaftEdges, RaftNode};
-pub use core::{Effects, RaftCore, RaftSettings};
+pub use core::{APPEND_WINDOW, COMMIT_WINDOW, Effects, RaftCore, RaftSettings};
 pub use log_store::LogStore;
 pub use messages::{Propose, RaftCompletion, RaftMessage, RaftStatus, ReadReply};

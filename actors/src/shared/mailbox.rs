@@ -250,6 +250,16 @@ impl<M> ThreadInlet<M> {
     }
 }
 
+impl<M> ThreadInlet<M> {
+    /// Sends from a thread that is not an actix one, waiting for room; dropped
+    /// when the actor has ended.
+    pub fn send_blocking(&self, message: M) {
+        if self.sender.send(message).is_ok() {
+            self.stats.sent.fetch_add(1, Relaxed);
+        }
+    }
+}
+
 /// The receiving end of a thread actor's mailbox.
 #[derive(Debug)]
 pub struct ThreadOutlet<M> {
