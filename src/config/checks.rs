@@ -158,7 +158,10 @@ pub(crate) fn logging(settings: &Settings) -> Result<LogConfig, String> {
         "capnslog" => return Err("--logger=capnslog is removed in v3.5".to_owned()),
         other => return Err(format!("unknown logger option {}", quote(other))),
     }
-    let names = settings.list("log-outputs");
+    let names = match settings.list("log-outputs") {
+        [] => &["default".to_owned()][..],
+        names => names,
+    };
     if names.len() > 1 && names.iter().any(|name| name == "default") {
         return Err(format!("multi logoutput for {} is not supported yet", quote("default")));
     }
@@ -184,7 +187,7 @@ pub(crate) fn logging(settings: &Settings) -> Result<LogConfig, String> {
 
 fn output(name: &str) -> Result<Output, String> {
     match name {
-        "default" | "stderr" | "" => Ok(Output::Stderr),
+        "default" | "stderr" => Ok(Output::Stderr),
         "stdout" => Ok(Output::Stdout),
         "systemd/journal" => Err(format!(
             "--log-outputs {} is not supported by castd: there is no journald writer yet",
@@ -249,6 +252,10 @@ pub(crate) fn refuse_unsupported(settings: &Settings) -> Result<(), String> {
         .filter(|setting| setting.source != Source::Default && setting.changed())
         .filter_map(refusal)
         .collect();
+    if settings.uint("max-snapshots") == 1 {
+        let name = settings.get("max-snapshots").spelled();
+        refused.push(format!("{name} 1 is not supported by castd: two checkpoints are kept"));
+    }
     refused.extend(gate_refusals(settings));
     refused.extend(listener_refusals(settings));
     if refused.is_empty() { Ok(()) } else { Err(refused.join("; ")) }

@@ -88,6 +88,10 @@ impl<'de> Visitor<'de> for Object<'_> {
         Ok(())
     }
 
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
             match meaning(self.name, &key) {

@@ -31,7 +31,7 @@ pub use table::{FileKey, Flag, Section, Support, Versions, all as all_flags, fin
 pub use url::{Scheme, Url};
 pub use value::{Kind, Value};
 
-use crate::logging::{LogConfig, Notice};
+use crate::logging::{LogConfig, Notice, plain_io_error};
 use environment::{Fault, Variables};
 use settings::Settings;
 use std::ffi::OsString;
@@ -53,7 +53,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exit {
     /// The process's exit code.
-    pub code: i32,
+    pub code: u8,
     /// For standard output, as it is.
     pub stdout: String,
     /// For standard error, as it is.
@@ -111,7 +111,7 @@ pub fn load_with(
 /// Why there is no configuration.
 enum Stop {
     /// Something to print as it is.
-    Text { code: i32, stdout: String, stderr: String },
+    Text { code: u8, stdout: String, stderr: String },
     /// A fault, told in the loader's notices.
     Lines,
 }
@@ -211,7 +211,7 @@ impl Loader<'_> {
 
     fn read_file(&mut self, path: &str) -> Result<Settings, String> {
         let bytes = (self.surroundings.read_file)(Path::new(path))
-            .map_err(|e| format!("open {path}: {e}"))?;
+            .map_err(|e| format!("open {path}: {}", plain_io_error(&e)))?;
         let text =
             String::from_utf8(bytes).map_err(|_| format!("{path}: the file is not UTF-8"))?;
         let mut settings = Settings::defaults();

@@ -208,8 +208,12 @@ fn split(input: &str) -> Result<Parts<'_>, String> {
     };
     let authority_end = after.find(['/', '?', '#']).unwrap_or(after.len());
     let (authority, path) = after.split_at(authority_end);
-    if authority.contains([' ', '<', '>', '"', '\\', '^', '`', '{', '|', '}']) {
-        return fail("invalid character in host name");
+    let odd = |c: char| " <>\"\\^`{|}".contains(c);
+    if let Some(c) = authority.chars().find(|c| odd(*c)) {
+        return fail(&format!("invalid character {} in host name", quote(&c.to_string())));
+    }
+    if authority.starts_with('[') && !authority.contains(']') {
+        return fail("missing ']' in host");
     }
     if authority.contains('@') {
         return fail("user information is not taken in a member's URL");

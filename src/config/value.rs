@@ -86,6 +86,7 @@ impl Kind {
                 let urls = unique(Url::parse_list(text)?);
                 Value::List(urls.iter().map(Url::to_string).collect())
             }
+            Self::List | Self::UniqueList if text.is_empty() => Value::List(Vec::new()),
             Self::List => Value::List(split(text)),
             Self::UniqueList | Self::Hosts => {
                 let mut parts = split(text);
@@ -104,9 +105,7 @@ impl Kind {
     pub(crate) fn default_value(self, text: &str) -> Value {
         match self {
             Self::Urls if text.is_empty() => Value::Urls(Vec::new()),
-            Self::List | Self::UniqueList | Self::SomeOf(_) if text.is_empty() => {
-                Value::List(Vec::new())
-            }
+            Self::SomeOf(_) if text.is_empty() => Value::List(Vec::new()),
             _ => self
                 .parse(text)
                 .ok()
