@@ -1,6 +1,6 @@
 //! From the disk to a state: the checkpoint, and the log behind it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -66,12 +66,12 @@ pub struct Opened {
 /// When something on disk is damaged, missing, newer, or of another member.
 pub fn open(
     wal_options: WalOptions,
-    snap_dir: PathBuf,
+    snap_dir: &Path,
     identity: Identity,
     bootstrap: &ClusterState,
 ) -> Result<Opened, OpenError> {
     let started = Instant::now();
-    let mut checkpoints = SledStore::open(&snap_dir, SledStoreOptions::default())?;
+    let mut checkpoints = SledStore::open(snap_dir, SledStoreOptions::default())?;
     let has_wal = wal_writer::exists(&wal_options.dir);
     if checkpoints.sealed().is_none() {
         if has_wal {
@@ -83,7 +83,7 @@ pub fn open(
         }
         seal_first(&mut checkpoints, identity, bootstrap)?;
     }
-    let (store, meta, sealed) = load(&mut checkpoints, &snap_dir)?;
+    let (store, meta, sealed) = load(&mut checkpoints, snap_dir)?;
     let identity = Identity { cluster_id: meta.cluster_id, member_id: meta.member_id };
     let (wal, recovered) = open_wal(wal_options, has_wal, &sealed, identity)?;
     tracing::info!(
@@ -135,7 +135,7 @@ fn seal_first(
 
 fn load(
     checkpoints: &mut SledStore,
-    dir: &std::path::Path,
+    dir: &Path,
 ) -> Result<(Store, StoreMeta, LoadedMeta), OpenError> {
     let unreadable =
         |reason: String| OpenError::State { dir: dir.to_path_buf(), reason };

@@ -124,7 +124,7 @@ impl Running {
 ///
 /// # Errors
 /// [`StartError`].
-pub fn start(opened: Opened, config: CompanyConfig) -> Result<(Company, Running), StartError> {
+pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running), StartError> {
     let zero = Instant::now();
     let Opened { identity, store, cluster, applied, applied_term, log, .. } = opened;
     let registry = &config.registry;
@@ -177,7 +177,7 @@ pub fn start(opened: Opened, config: CompanyConfig) -> Result<(Company, Running)
         mvcc_actor.run(&mvcc_messages);
     })?;
 
-    let raft_core = RaftCore::new(raft_settings(&config, identity.member_id, applied), log)?;
+    let raft_core = RaftCore::new(raft_settings(config, identity.member_id, applied), log)?;
     let undeliverable = IntCounter::new(
         "castd_peer_messages_undeliverable_total",
         "Raft messages for members that this one has no link to.",

@@ -114,7 +114,8 @@ impl LeaseCore {
     }
 
     /// Number of leases.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
         self.leases.len()
     }
 

@@ -74,7 +74,11 @@ impl RaftNode {
             self.to_wal(WalMessage::Release { index });
         }
         for committed in effects.committed {
-            within_window(self.edges.apply.try_send(committed), "apply_loop");
+            let sent = self.edges.apply.try_send(committed);
+            // An edge as large as its window takes every message; one that is
+            // closed belongs to an actor whose end is the process's.
+            let full = matches!(sent, Err(Refused::Full(_)));
+            assert!(!full, "ApplyLoop's mailbox holds the whole window");
         }
         for message in effects.messages {
             // A message to a peer may always be lost: raft sends it again.
@@ -86,12 +90,6 @@ impl RaftNode {
         let sent = self.edges.wal.try_send(message);
         assert!(sent.is_ok(), "the WAL's mailbox holds the whole window: {sent:?}");
     }
-}
-
-/// An edge that is as large as its window takes every message; one that is
-/// closed belongs to an actor whose end is the process's.
-fn within_window<M>(sent: Result<(), Refused<M>>, actor: &str) {
-    assert!(!matches!(sent, Err(Refused::Full(_))), "{actor}'s mailbox holds the whole window");
 }
 
 impl Actor for RaftNode {

@@ -347,13 +347,6 @@ impl RaftCore {
             effects.status = Some(next);
         }
     }
-
-    /// Entries from `low` up to `high` as raft would read them, for tests.
-    #[cfg(test)]
-    pub(super) fn log(&self, low: u64, high: u64) -> Vec<Entry> {
-        let context = raft::GetEntriesContext::empty(false);
-        self.node.store().entries(low, high, None, context).expect("the entries are there")
-    }
 }
 
 fn proposal_id(entry: &Entry) -> Option<u64> {

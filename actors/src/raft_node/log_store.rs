@@ -60,11 +60,6 @@ impl LogStore {
         self.bytes
     }
 
-    /// Number of entries held.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Index of the first entry held.
     pub fn first(&self) -> u64 {
         self.base.0 + 1
@@ -89,7 +84,7 @@ fn entry_bytes(entry: &Entry) -> u64 {
 impl Storage for LogStore {
     fn initial_state(&self) -> Result<RaftState> {
         Ok(RaftState {
-            hard_state: self.hard_state.clone(),
+            hard_state: self.hard_state,
             conf_state: self.conf_state.clone(),
         })
     }
@@ -176,7 +171,7 @@ mod tests {
     fn compaction_keeps_the_last_ones_term() {
         let mut store = store();
         store.compact(7);
-        assert_eq!((store.first_index(), store.term(7), store.len()), (Ok(8), Ok(2), 2));
+        assert_eq!((store.first_index(), store.term(7), store.entries.len()), (Ok(8), Ok(2), 2));
         store.compact(100);
         assert_eq!((store.first_index(), store.last_index(), store.bytes()), (Ok(10), Ok(9), 0));
         store.append(vec![entry(10, 4)]);
