@@ -75,14 +75,28 @@ func StartReference(t testing.TB, flags ...string) *Server {
 	return startForTest(t, path, flags)
 }
 
-// StartReferenceAt is StartReference on the ports of a server that was killed.
-func StartReferenceAt(t testing.TB, killed *Server) *Server {
+// StartAt is Start on the ports of a server that was killed.
+func StartAt(t testing.TB, killed *Server, flags ...string) *Server {
 	t.Helper()
-	s := StartReference(t)
+	s := Start(t, flags...)
+	s.moveTo(t, killed)
+	return s
+}
+
+// moveTo starts a server anew, empty, on another one's ports.
+func (s *Server) moveTo(t testing.TB, killed *Server) {
+	t.Helper()
 	s.Kill(t)
 	Fatal(t, os.RemoveAll(s.DataDir()))
 	s.Addr, s.MetricsAddr, s.PeerAddr = killed.Addr, killed.MetricsAddr, killed.PeerAddr
 	s.Restart(t)
+}
+
+// StartReferenceAt is StartReference on the ports of a server that was killed.
+func StartReferenceAt(t testing.TB, killed *Server) *Server {
+	t.Helper()
+	s := StartReference(t)
+	s.moveTo(t, killed)
 	return s
 }
 
