@@ -126,7 +126,12 @@ impl Store {
     /// value as nothing at all.
     fn entry_holds(&self, compare: &Compare, entry: Option<Entry>) -> bool {
         let number = |of: fn(&Entry) -> i64| entry.as_ref().map_or(0, of);
-        let ordering = match (compare.target(), &compare.target_union) {
+        // A target that is not known compares as equal, and a result that is not
+        // known holds: both as in etcd.
+        let Ok(target) = CompareTarget::try_from(compare.target) else {
+            return result_holds(compare, Ordering::Equal);
+        };
+        let ordering = match (target, &compare.target_union) {
             (CompareTarget::Value, union) => {
                 let Some(entry) = entry else { return false };
                 let wanted: &[u8] = match union {
@@ -165,12 +170,17 @@ impl Store {
                 number(|entry| entry.lease).cmp(&wanted)
             }
         };
-        match compare.result() {
-            CompareResult::Equal => ordering == Ordering::Equal,
-            CompareResult::NotEqual => ordering != Ordering::Equal,
-            CompareResult::Greater => ordering == Ordering::Greater,
-            CompareResult::Less => ordering == Ordering::Less,
-        }
+        result_holds(compare, ordering)
+    }
+}
+
+fn result_holds(compare: &Compare, ordering: Ordering) -> bool {
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => ordering == Ordering::Equal,
+        Ok(CompareResult::NotEqual) => ordering != Ordering::Equal,
+        Ok(CompareResult::Greater) => ordering == Ordering::Greater,
+        Ok(CompareResult::Less) => ordering == Ordering::Less,
+        Err(_) => true,
     }
 }
 

@@ -347,6 +347,12 @@ impl RaftCore {
             effects.status = Some(next);
         }
     }
+
+    /// Entries held in memory.
+    #[cfg(test)]
+    pub(super) fn log_entries(&self) -> u64 {
+        self.node.raft.raft_log.last_index() + 1 - self.node.store().first()
+    }
 }
 
 fn proposal_id(entry: &Entry) -> Option<u64> {

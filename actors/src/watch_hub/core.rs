@@ -296,12 +296,12 @@ impl HubCore {
     }
 
     fn cancel_compacted(&mut self, stream: StreamId, id: i64, out: &mut impl Outbox) -> bool {
+        // As etcd has it: no reason in words, and no revision in the header.
         let response = WatchResponse {
-            header: Some(self.header(self.view.revision())),
+            header: Some(self.header(0)),
             watch_id: id,
             canceled: true,
             compact_revision: self.view.compact_revision(),
-            cancel_reason: Error::Compacted.to_string(),
             ..Default::default()
         };
         let sent = out.offer(stream, response).is_ok();
