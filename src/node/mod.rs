@@ -6,8 +6,10 @@
 
 mod data_dir;
 mod identity;
+mod probe;
 mod run;
 
 pub use data_dir::{DataDir, DataDirError};
 pub use identity::{bootstrap, member_id};
+pub use probe::probe;
 pub use run::{RunError, run};
