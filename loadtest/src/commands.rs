@@ -15,7 +15,7 @@ use crate::work::fill::{fill, prefill};
 use crate::work::mixed::MixedWork;
 use crate::work::put::PutWork;
 use crate::work::range::{RangeWork, Shape};
-use crate::work::txn::TxnWork;
+use crate::work::txn::{self, TxnWork};
 use crate::work::watch::{self, WatchOptions};
 
 /// Digits of a watched key behind its prefix.
@@ -59,8 +59,11 @@ fn run_range(args: &RangeArgs) -> Result<bool, LoadError> {
 }
 
 fn run_txn(args: &TxnArgs) -> Result<bool, LoadError> {
-    let work = TxnWork { space: args.keys.space()?, values: args.values.values() };
-    run_work("txn", &work, &args.load.plan(&args.output), &args.output)
+    let plan = args.load.plan(&args.output);
+    let (space, values) = (args.keys.space()?, args.values.values());
+    prefill_unless(args.prefill.no_prefill, &space, &values, &plan)?;
+    let revisions = txn::learn(&space, &plan)?;
+    run_work("txn", &TxnWork { space, values, revisions }, &plan, &args.output)
 }
 
 fn run_mixed(args: &MixedArgs) -> Result<bool, LoadError> {

@@ -71,6 +71,13 @@ impl KeySpace {
         Bytes::from(format!("{}{index:0digits$}", self.prefix))
     }
 
+    /// The index of a key, if it is one of this space.
+    pub(crate) fn index(&self, key: &[u8]) -> Option<u64> {
+        let digits = key.strip_prefix(self.prefix.as_bytes())?;
+        let index = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        (key.len() == self.key_bytes && index < self.count).then_some(index)
+    }
+
     /// All keys side by side.
     pub(crate) fn table(&self) -> KeyTable {
         let mut all = Vec::with_capacity(self.key_bytes * self.count as usize);
@@ -187,8 +194,12 @@ mod tests {
             assert_eq!(key.len(), 6);
             assert_eq!(key, space.key(index));
             assert!(first <= key && key < end, "{key:?}");
+            assert_eq!(space.index(&key), Some(index));
         }
         assert_eq!(space.key(42), "k00042");
+        for foreign in ["k42", "x00042", "k10000", "k0004x", ""] {
+            assert_eq!(space.index(foreign.as_bytes()), None, "{foreign:?}");
+        }
     }
 
     #[test]

@@ -125,7 +125,10 @@ impl Report {
             unsent: recorder.unsent,
             error_count: recorder.error_count(),
             errors: recorder.errors.clone(),
-            generator: GeneratorReport { cpu_seconds, cpu_us_per_call: per(cpu_seconds * 1e6, calls) },
+            generator: GeneratorReport {
+                cpu_seconds,
+                cpu_us_per_call: per(cpu_seconds * 1e6, calls),
+            },
             server: measured.cost.server.map(|cost| ServerReport::new(&cost, calls)),
             watch: None,
         }
@@ -156,8 +159,7 @@ fn kinds<H>(measured: &Measured<H>) -> BTreeMap<&'static str, KindReport> {
     if tracks.len() < 2 {
         return BTreeMap::new();
     }
-    let report =
-        |calls, latencies: &Latencies| KindReport { calls, latency: latencies.summary() };
+    let report = |calls, latencies: &Latencies| KindReport { calls, latency: latencies.summary() };
     tracks.iter().map(|track| (track.kind, report(track.calls, &track.latencies))).collect()
 }
 
@@ -234,9 +236,8 @@ fn write_watch(out: &mut fmt::Formatter<'_>, watch: &WatchReport) -> fmt::Result
     row(out, "watchers", setup)?;
     row(out, "events", format!("{} ({:.0}/s)", watch.events, watch.events_per_second))?;
     row(out, "event ms", latency_text(&watch.latency))?;
-    let server = watch
-        .server_cpu_us_per_event
-        .map_or_else(String::new, |cpu| format!("server {cpu:.2}, "));
+    let server =
+        watch.server_cpu_us_per_event.map_or_else(String::new, |cpu| format!("server {cpu:.2}, "));
     let cpu = format!("{server}generator {:.2} us an event", watch.generator_cpu_us_per_event);
     row(out, "event CPU", cpu)?;
     let faults = format!(

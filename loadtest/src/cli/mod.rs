@@ -4,8 +4,8 @@ mod options;
 mod parse;
 
 pub(crate) use options::{
-    CompareArgs, EmptyArgs, EmptyServerArgs, FillArgs, MixedArgs, OutputArgs, PutArgs,
-    RangeArgs, TxnArgs, WatchArgs,
+    CompareArgs, EmptyArgs, EmptyServerArgs, FillArgs, MixedArgs, OutputArgs, PutArgs, RangeArgs,
+    TxnArgs, WatchArgs, default_threads,
 };
 pub(crate) use parse::size;
 

@@ -160,6 +160,8 @@ pub(crate) struct TxnArgs {
     #[command(flatten)]
     pub(crate) values: ValueArgs,
     #[command(flatten)]
+    pub(crate) prefill: PrefillArgs,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::window::{Counted, Window};
 use super::Done;
+use super::window::{Counted, Window};
 use crate::grpc::CallError;
 use crate::latency::Latencies;
 
@@ -43,12 +43,8 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// An empty record.
     pub(crate) fn new(window: Window, kinds: &[&'static str]) -> Self {
-        let track = |kind: &&'static str| Track {
-            kind,
-            calls: 0,
-            items: 0,
-            latencies: Latencies::new(),
-        };
+        let track =
+            |kind: &&'static str| Track { kind, calls: 0, items: 0, latencies: Latencies::new() };
         Self {
             window,
             tracks: kinds.iter().map(track).collect(),

@@ -29,8 +29,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct Measured<H> {
     /// The plan as it was carried out.
     pub(crate) plan: Plan,
-    /// The measured window.
-    pub(crate) window: Window,
     /// Calls, latencies and errors of all threads.
     pub(crate) recorder: Recorder,
     /// What each thread's room had to say.
@@ -46,10 +44,7 @@ pub(crate) struct Measured<H> {
 /// # Errors
 /// When a server cannot be reached at the start, a thread cannot be made, or the process of
 /// the server to be observed cannot be read. Calls that fail are not errors: they are counted.
-pub(crate) fn measure<W: Work>(
-    work: &W,
-    plan: &Plan,
-) -> Result<Measured<W::Harvest>, LoadError> {
+pub(crate) fn measure<W: Work>(work: &W, plan: &Plan) -> Result<Measured<W::Harvest>, LoadError> {
     let plan = plan.clone().trimmed();
     let shared = Arc::new(Shared::new(plan.total));
     std::thread::scope(|scope| {
@@ -95,6 +90,7 @@ fn start<H>(
 }
 
 /// The window as it came out, and what it cost.
+#[derive(Clone, Copy)]
 struct Observed {
     window: Window,
     ended_early: bool,
@@ -149,7 +145,7 @@ fn conclude<H>(
         _ => plan.duration,
     };
     let seconds = seconds.as_secs_f64();
-    Ok(Measured { plan, window, recorder, harvests, seconds, cost: observed.cost })
+    Ok(Measured { plan, recorder, harvests, seconds, cost: observed.cost })
 }
 
 /// One thread's place in the run.

@@ -95,8 +95,12 @@ impl Rpc {
         route: &Route,
     ) -> Result<(Outbound, Inbound<A>), CallError> {
         let (response, body) = self.start(route).await?;
-        let inbound =
-            Inbound { head: Some(response), body: None, frames: Frames::default(), of: PhantomData };
+        let inbound = Inbound {
+            head: Some(response),
+            body: None,
+            frames: Frames::default(),
+            of: PhantomData,
+        };
         Ok((Outbound { body }, inbound))
     }
 

@@ -78,8 +78,11 @@ pub(crate) fn serve(listen: SocketAddr) -> Result<(), LoadError> {
         .build()
         .map_err(LoadError::Runtime)?;
     runtime.block_on(async {
-        let failed =
-            |source| LoadError::File { what: "cannot listen on", path: listen.to_string().into(), source };
+        let failed = |source| LoadError::File {
+            what: "cannot listen on",
+            path: listen.to_string().into(),
+            source,
+        };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         println!("serving empty calls on {bound}, pid {}", std::process::id());

@@ -142,7 +142,7 @@ fn check_count(answer: &RangeResponse, total: u64) -> Result<u64, CallError> {
 }
 
 /// Where the page behind this one starts.
-fn next_page(answer: &RangeResponse, start: &Bytes) -> Result<Bytes, CallError> {
+pub(crate) fn next_page(answer: &RangeResponse, start: &Bytes) -> Result<Bytes, CallError> {
     let Some(last) = answer.kvs.last() else {
         return Err(CallError::WrongAnswer("a page without keys".into()));
     };

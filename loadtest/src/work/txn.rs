@@ -8,16 +8,21 @@ use castd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUni
 use castd_proto::etcdserverpb::request_op::Request;
 use castd_proto::etcdserverpb::response_op::Response;
 use castd_proto::etcdserverpb::{
-    Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
+    Compare, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
+use tokio::runtime::{Builder, LocalOptions};
 
 use super::KeyRoom;
-use crate::driver::{Caller, Done, Share, Window, Work};
-use crate::grpc::{CallError, Route, Rpc};
+use super::range::{RANGE, next_page};
+use crate::driver::{Caller, Done, Plan, Share, Window, Work};
+use crate::error::LoadError;
+use crate::grpc::{CallError, Link, Route, Rpc};
 use crate::keys::{KeySpace, Picker, Values};
 
 /// The method's path.
 pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
+/// Keys read at once when their revisions are learned.
+const LEARNED_PAGE_KEYS: i64 = 10_000;
 /// The put went through.
 const UPDATED: usize = 0;
 /// The key had changed (or was never read): the answer tells its present revision.
@@ -30,6 +35,8 @@ pub(crate) struct TxnWork {
     pub(crate) space: KeySpace,
     /// The values.
     pub(crate) values: Values,
+    /// Each key's mod revision at the start (see [`learn`]), 0 for one that is not there.
+    pub(crate) revisions: Vec<i64>,
 }
 
 /// A thread's keys and the mod revision last seen of each (0: not there, as far as is known).
@@ -55,7 +62,7 @@ impl Work for TxnWork {
     type Harvest = ();
 
     fn room(&self, share: Share, _: Window) -> TxnRoom {
-        let seen = RefCell::new(vec![0; self.space.count() as usize]);
+        let seen = RefCell::new(self.revisions.clone());
         TxnRoom { keys: Rc::new(KeyRoom::new(&self.space, &self.values, share)), seen }
     }
 
@@ -81,6 +88,50 @@ impl Caller for TxnCaller {
 
     fn rpc(&self) -> &Rpc {
         &self.rpc
+    }
+}
+
+/// Reads the mod revision of every key of a space, so that the first update of each goes
+/// through like all others.
+///
+/// # Errors
+/// When the keys cannot be read.
+pub(crate) fn learn(space: &KeySpace, plan: &Plan) -> Result<Vec<i64>, LoadError> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(LoadError::Runtime)?;
+    let endpoint = plan.endpoint_of(0).clone();
+    runtime.block_on(async {
+        let link = Link::connect(endpoint).await.map_err(LoadError::Connect)?;
+        let read = revisions(space, Rpc::new(&link)).await;
+        read.map_err(|source| LoadError::Call { what: "cannot read the keys", source })
+    })
+}
+
+async fn revisions(space: &KeySpace, mut rpc: Rpc) -> Result<Vec<i64>, CallError> {
+    let route = rpc.route(RANGE);
+    let mut revisions = vec![0; space.count() as usize];
+    let (start, range_end) = space.range();
+    let limit = LEARNED_PAGE_KEYS;
+    let mut page = RangeRequest {
+        key: start.clone(),
+        range_end,
+        limit,
+        keys_only: true,
+        ..RangeRequest::default()
+    };
+    loop {
+        let answer: RangeResponse = rpc.unary(&route, &page).await?;
+        for kv in &answer.kvs {
+            if let Some(index) = space.index(&kv.key) {
+                revisions[index as usize] = kv.mod_revision;
+            }
+        }
+        if !answer.more {
+            return Ok(revisions);
+        }
+        page.key = next_page(&answer, &start)?;
     }
 }
 
@@ -120,7 +171,7 @@ fn outcome(answer: &TxnResponse) -> Result<(usize, i64), CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use castd_proto::etcdserverpb::{RangeResponse, ResponseHeader, ResponseOp};
+    use castd_proto::etcdserverpb::{ResponseHeader, ResponseOp};
     use castd_proto::mvccpb::KeyValue;
 
     #[test]

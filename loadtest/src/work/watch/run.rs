@@ -87,10 +87,7 @@ impl WatchReport {
 ///
 /// # Errors
 /// When the server cannot be reached, or does not confirm the watchers.
-pub(crate) fn run(
-    options: &WatchOptions,
-    plan: &Plan,
-) -> Result<Report, LoadError> {
+pub(crate) fn run(options: &WatchOptions, plan: &Plan) -> Result<Report, LoadError> {
     let streams = options.streams.clamp(1, options.watchers.max(1));
     let connections = options.connections.clamp(1, streams);
     let threads = plan.threads.clamp(1, connections);
@@ -172,8 +169,7 @@ fn logs(measured: &Measured<Vec<PutLog>>) -> impl Iterator<Item = &PutLog> {
     measured.harvests.iter().flatten()
 }
 
-type Crew<'scope> =
-    Vec<(oneshot::Sender<()>, ScopedJoinHandle<'scope, Result<Seen, LoadError>>)>;
+type Crew<'scope> = Vec<(oneshot::Sender<()>, ScopedJoinHandle<'scope, Result<Seen, LoadError>>)>;
 
 /// Stops the threads and brings together what they saw.
 fn collect(crew: Crew<'_>) -> Result<Seen, LoadError> {
