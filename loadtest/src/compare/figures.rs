@@ -48,20 +48,37 @@ impl Figure {
         Self::ReadySeconds,
     ];
 
-    /// The column's heading, with the unit.
-    pub(super) fn heading(self) -> &'static str {
+    /// What it is called in tables.
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Rate => "rate /s",
-            Self::P50Ms => "p50 ms",
-            Self::P99Ms => "p99 ms",
-            Self::ServerCpuUs => "server CPU us/op",
-            Self::GeneratorCpuUs => "generator CPU us/op",
-            Self::PeakRssBytes => "peak RSS MiB",
-            Self::AnonBytes => "anonymous MiB",
-            Self::WrittenBytes => "written B/op",
-            Self::DiskBytes => "disk MiB",
-            Self::ReadySeconds => "ready s",
+            Self::Rate => "rate",
+            Self::P50Ms => "p50",
+            Self::P99Ms => "p99",
+            Self::ServerCpuUs => "server CPU",
+            Self::GeneratorCpuUs => "generator CPU",
+            Self::PeakRssBytes => "peak RSS",
+            Self::AnonBytes => "anonymous",
+            Self::WrittenBytes => "written",
+            Self::DiskBytes => "disk",
+            Self::ReadySeconds => "ready",
         }
+    }
+
+    /// The unit its values are written in.
+    pub(super) fn unit(self) -> &'static str {
+        match self {
+            Self::Rate => "/s",
+            Self::P50Ms | Self::P99Ms => "ms",
+            Self::ServerCpuUs | Self::GeneratorCpuUs => "us/op",
+            Self::PeakRssBytes | Self::AnonBytes | Self::DiskBytes => "MiB",
+            Self::WrittenBytes => "B/op",
+            Self::ReadySeconds => "s",
+        }
+    }
+
+    /// Whether it says something beside the empty call: the rest is about keys.
+    pub(super) fn has_floor(self) -> bool {
+        matches!(self, Self::Rate | Self::P50Ms | Self::P99Ms | Self::ServerCpuUs)
     }
 
     /// A value as it stands in a table.
@@ -160,7 +177,7 @@ impl fmt::Display for Row {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{:<14} {:<14}", self.work, self.server)?;
         for (figure, value) in &self.figures {
-            write!(out, "  {} {}", figure.heading(), figure.text(*value))?;
+            write!(out, "  {} {} {}", figure.name(), figure.text(*value), figure.unit())?;
         }
         if self.errors > 0 {
             write!(out, "  ERRORS {}", self.errors)?;

@@ -21,7 +21,8 @@ pub(super) fn document(facts: &Facts, summary: &Summary) -> String {
 
 fn medians(medians: &[Median]) -> String {
     let columns = columns(&medians.iter().map(|median| &median.figures));
-    let mut text = heading("| work | server |", &columns);
+    let titles = columns.iter().map(|figure| format!("{} {}", figure.name(), figure.unit()));
+    let mut text = heading("| work | server |", titles);
     for median in medians {
         let _ = write!(text, "| {} | {} |", median.work, median.server);
         for figure in &columns {
@@ -39,7 +40,8 @@ fn medians(medians: &[Median]) -> String {
 
 fn ratios(ratios: &[Ratio]) -> String {
     let columns = columns(&ratios.iter().map(|ratio| &ratio.figures));
-    let mut text = heading("| work | against |", &columns);
+    let titles = columns.iter().map(|figure| figure.name().to_owned());
+    let mut text = heading("| work | against |", titles);
     for ratio in ratios {
         let _ = write!(text, "| {} | {} |", ratio.work, ratio.over);
         for figure in &columns {
@@ -66,14 +68,13 @@ fn columns<'a>(figures: &(impl Iterator<Item = &'a Figures> + Clone)) -> Vec<Fig
     Figure::ALL.into_iter().filter(occurs).collect()
 }
 
-fn heading(start: &str, columns: &[Figure]) -> String {
+fn heading(start: &str, titles: impl ExactSizeIterator<Item = String>) -> String {
+    let rule = "---|".repeat(titles.len());
     let mut text = start.to_owned();
-    for figure in columns {
-        let _ = write!(text, " {} |", figure.heading());
+    for title in titles {
+        let _ = write!(text, " {title} |");
     }
-    text.push_str("\n|---|---|");
-    text.push_str(&"---|".repeat(columns.len()));
-    text.push('\n');
+    let _ = writeln!(text, "\n|---|---|{rule}");
     text
 }
 
@@ -97,7 +98,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "| work | against | rate /s | p50 ms | server CPU us/op |",
+                "| work | against | rate | p50 | server CPU |",
                 "|---|---|---|---|---|",
                 "| put-64 | etcd | 2.35 |  | 0.31 |",
                 "| count | etcd | 123.4 | 0.0012 |  |",

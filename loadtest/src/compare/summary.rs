@@ -113,18 +113,19 @@ fn ratios(medians: &[Median], first: &str) -> Vec<Ratio> {
             work: own.work.clone(),
             of: own.server.clone(),
             over: other.server.clone(),
-            figures: quotients(&own.figures, &other.figures),
+            figures: quotients(own, other),
         }));
     }
     ratios
 }
 
-fn quotients(above: &Figures, below: &Figures) -> Figures {
+fn quotients(above: &Median, below: &Median) -> Figures {
+    let is_floor = below.server == EMPTY_CALL;
     let quotient = |(figure, value): (&Figure, &f64)| {
-        let divisor = below.get(figure).filter(|divisor| **divisor > 0.0)?;
-        Some((*figure, value / divisor))
+        let divisor = below.figures.get(figure).filter(|divisor| **divisor > 0.0)?;
+        (!is_floor || figure.has_floor()).then_some((*figure, value / divisor))
     };
-    above.iter().filter_map(quotient).collect()
+    above.figures.iter().filter_map(quotient).collect()
 }
 
 #[cfg(test)]

@@ -67,8 +67,11 @@ pub(crate) trait Work: Send + Sync {
     /// What a thread knows at the end beyond latencies.
     type Harvest: Send + 'static;
 
-    /// Prepares what one thread's clients share, when the window is set and not yet begun.
-    fn room(&self, share: Share, window: Window) -> Self::Room;
+    /// Prepares what one thread's clients share. It may take its time.
+    fn room(&self, share: Share) -> Self::Room;
+
+    /// The run is about to start: the window is set.
+    fn starts(&self, _window: Window) {}
 
     /// Makes client number `client` (counted over all threads).
     fn caller(&self, room: &Rc<Self::Room>, client: usize, rpc: Rpc) -> Self::Caller;

@@ -56,7 +56,7 @@ impl Recorder {
 
     /// Writes down a call that succeeded.
     pub(crate) fn success(&mut self, done: Done, begun: Instant, ended: Instant) {
-        let counted = self.window.counted(ended);
+        let counted = self.window.counted(begun, ended);
         if counted == Counted::No {
             return;
         }
@@ -112,7 +112,7 @@ mod tests {
     use std::time::Duration;
 
     fn window() -> Window {
-        Window::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(1))
+        Window::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(1), false)
     }
 
     #[test]

@@ -82,7 +82,8 @@ fn start<H>(
     for _ in 0..crew.len() {
         ready.recv().map_err(|_| LoadError::Thread)??;
     }
-    let window = Window::new(Instant::now() + START_DELAY, plan.warmup, plan.duration);
+    let start = Instant::now() + START_DELAY;
+    let window = Window::new(start, plan.warmup, plan.duration, plan.total.is_some());
     for (go, _) in crew {
         go.send(window).map_err(|_| LoadError::Thread)?;
     }
@@ -176,9 +177,11 @@ impl Station {
                 return Err(LoadError::Thread);
             }
         };
+        let room = Rc::new(work.room(self.share));
         self.ready.send(Ok(())).map_err(|_| LoadError::Thread)?;
         let window = self.orders.recv().map_err(|_| LoadError::Thread)?;
-        let room = Rc::new(work.room(self.share, window));
+        work.starts(window);
+        tokio::time::sleep_until(window.start.into()).await;
         let desk = Rc::new(self.desk(window, W::KINDS));
         let keeper = desk.slots.clone().map(|slots| {
             tokio::task::spawn_local(async move { slots.keep_time(window.end).await })

@@ -11,6 +11,10 @@ pub(crate) struct Window {
     pub(crate) begin: Instant,
     /// No call goes out any more.
     pub(crate) end: Instant,
+    /// The run has a budget of calls, which warm-up calls do not use up. Then only calls that
+    /// began in the window count, so that the budget is met to the call. Without a budget those
+    /// count that ended in it: as many as are cut off at its end are then let in at its start.
+    pub(crate) budgeted: bool,
 }
 
 /// What becomes of a call's figures.
@@ -27,14 +31,19 @@ pub(crate) enum Counted {
 
 impl Window {
     /// A window that starts at `start`.
-    pub(crate) fn new(start: Instant, warmup: Duration, duration: Duration) -> Self {
+    pub(crate) fn new(
+        start: Instant,
+        warmup: Duration,
+        duration: Duration,
+        budgeted: bool,
+    ) -> Self {
         let begin = start + warmup;
-        Self { start, begin, end: begin + duration }
+        Self { start, begin, end: begin + duration, budgeted }
     }
 
-    /// How a call that ended at `ended` is counted.
-    pub(crate) fn counted(&self, ended: Instant) -> Counted {
-        if ended < self.begin {
+    /// How a call between two moments is counted.
+    pub(crate) fn counted(&self, begun: Instant, ended: Instant) -> Counted {
+        if ended < self.begin || (self.budgeted && begun < self.begin) {
             Counted::No
         } else if ended <= self.end {
             Counted::Fully
@@ -48,14 +57,30 @@ impl Window {
 mod tests {
     use super::*;
 
+    fn moment(window: &Window, ms: u64) -> Instant {
+        window.start + Duration::from_millis(ms)
+    }
+
+    fn window(budgeted: bool) -> Window {
+        let second = Duration::from_secs(1);
+        Window::new(Instant::now(), second, 2 * second, budgeted)
+    }
+
     #[test]
     fn a_call_counts_by_when_it_ended() {
-        let start = Instant::now();
-        let window = Window::new(start, Duration::from_secs(1), Duration::from_secs(2));
-        let after = |ms| window.counted(start + Duration::from_millis(ms));
-        assert_eq!(after(999), Counted::No);
-        assert_eq!(after(1000), Counted::Fully);
-        assert_eq!(after(3000), Counted::Fully);
-        assert_eq!(after(3001), Counted::LatencyOnly);
+        let window = window(false);
+        let until = |ms| window.counted(window.start, moment(&window, ms));
+        assert_eq!(until(999), Counted::No);
+        assert_eq!(until(1000), Counted::Fully);
+        assert_eq!(until(3000), Counted::Fully);
+        assert_eq!(until(3001), Counted::LatencyOnly);
+    }
+
+    #[test]
+    fn with_a_budget_it_counts_by_when_it_began_too() {
+        let window = window(true);
+        let from = |ms| window.counted(moment(&window, ms), moment(&window, 2000));
+        assert_eq!(from(999), Counted::No);
+        assert_eq!(from(1000), Counted::Fully);
     }
 }

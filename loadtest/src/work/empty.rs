@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::Service;
 
-use crate::driver::{Caller, Done, Share, Window, Work};
+use crate::driver::{Caller, Done, Share, Work};
 use crate::error::LoadError;
 use crate::grpc::{CallError, Route, Rpc};
 
@@ -47,7 +47,7 @@ impl Work for EmptyWork {
     type Caller = EmptyCaller;
     type Harvest = ();
 
-    fn room(&self, _: Share, _: Window) {}
+    fn room(&self, _: Share) {}
 
     fn caller(&self, _: &Rc<()>, _: usize, rpc: Rpc) -> EmptyCaller {
         EmptyCaller { route: rpc.route(EMPTY), rpc }

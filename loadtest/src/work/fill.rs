@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 use super::KeyRoom;
 use super::put::{PUT, put};
 use super::txn::TXN;
-use crate::driver::{Caller, Done, Measured, Pace, Plan, Share, Window, Work, measure};
+use crate::driver::{Caller, Done, Measured, Pace, Plan, Share, Work, measure};
 use crate::error::LoadError;
 use crate::grpc::{CallError, Route, Rpc};
 use crate::keys::{KeySpace, Values};
@@ -96,7 +96,7 @@ impl Work for FillWork {
     type Caller = FillCaller;
     type Harvest = ();
 
-    fn room(&self, share: Share, _: Window) -> KeyRoom {
+    fn room(&self, share: Share) -> KeyRoom {
         KeyRoom::new(&self.space, &self.values, share)
     }
 

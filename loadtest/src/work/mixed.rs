@@ -8,7 +8,7 @@ use rand::Rng;
 use super::KeyRoom;
 use super::put::{PUT, put};
 use super::range::{RANGE, check_get};
-use crate::driver::{Caller, Done, Share, Window, Work};
+use crate::driver::{Caller, Done, Share, Work};
 use crate::grpc::{CallError, Route, Rpc};
 use crate::keys::{KeySpace, Picker, Values};
 
@@ -43,7 +43,7 @@ impl Work for MixedWork {
     type Caller = MixedCaller;
     type Harvest = ();
 
-    fn room(&self, share: Share, _: Window) -> KeyRoom {
+    fn room(&self, share: Share) -> KeyRoom {
         KeyRoom::new(&self.space, &self.values, share)
     }
 

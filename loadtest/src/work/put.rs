@@ -6,7 +6,7 @@ use bytes::Bytes;
 use castd_proto::etcdserverpb::{PutRequest, PutResponse};
 
 use super::KeyRoom;
-use crate::driver::{Caller, Done, Share, Window, Work};
+use crate::driver::{Caller, Done, Share, Work};
 use crate::grpc::{CallError, Route, Rpc};
 use crate::keys::{KeySpace, Picker, Values};
 
@@ -50,7 +50,7 @@ impl Work for PutWork {
     type Caller = PutCaller;
     type Harvest = ();
 
-    fn room(&self, share: Share, _: Window) -> KeyRoom {
+    fn room(&self, share: Share) -> KeyRoom {
         KeyRoom::new(&self.space, &self.values, share)
     }
 

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use castd_proto::etcdserverpb::{RangeRequest, RangeResponse};
 
 use super::KeyRoom;
-use crate::driver::{Caller, Done, Share, Window, Work};
+use crate::driver::{Caller, Done, Share, Work};
 use crate::grpc::{CallError, Route, Rpc};
 use crate::keys::{KeySpace, Picker, Values};
 
@@ -62,7 +62,7 @@ impl Work for RangeWork {
     type Caller = RangeCaller;
     type Harvest = ();
 
-    fn room(&self, share: Share, _: Window) -> KeyRoom {
+    fn room(&self, share: Share) -> KeyRoom {
         KeyRoom::new(&self.space, &Values::new(0), share)
     }
 

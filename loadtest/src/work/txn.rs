@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, LocalOptions};
 
 use super::KeyRoom;
 use super::range::{RANGE, next_page};
-use crate::driver::{Caller, Done, Plan, Share, Window, Work};
+use crate::driver::{Caller, Done, Plan, Share, Work};
 use crate::error::LoadError;
 use crate::grpc::{CallError, Link, Route, Rpc};
 use crate::keys::{KeySpace, Picker, Values};
@@ -61,7 +61,7 @@ impl Work for TxnWork {
     type Caller = TxnCaller;
     type Harvest = ();
 
-    fn room(&self, share: Share, _: Window) -> TxnRoom {
+    fn room(&self, share: Share) -> TxnRoom {
         let seen = RefCell::new(self.revisions.clone());
         TxnRoom { keys: Rc::new(KeyRoom::new(&self.space, &self.values, share)), seen }
     }

@@ -85,13 +85,16 @@ impl Work for WatchedPuts {
     type Caller = WatchedPutter;
     type Harvest = Vec<PutLog>;
 
-    fn room(&self, _: Share, window: Window) -> PutRoom {
-        self.timing.set(window);
+    fn room(&self, _: Share) -> PutRoom {
         PutRoom {
             table: self.space.table(),
             logs: RefCell::new(vec![PutLog::default(); self.space.count() as usize]),
             next: Cell::new(0),
         }
+    }
+
+    fn starts(&self, window: Window) {
+        self.timing.set(window);
     }
 
     fn caller(&self, room: &Rc<PutRoom>, _: usize, rpc: Rpc) -> WatchedPutter {
