@@ -1,1 +1,6 @@
 //! The node.
+
+pub mod grpc;
+pub mod http;
+pub mod metrics;
+pub mod server;
