@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use castd_actors::Company;
 use castd_actors::cluster::{ClusterState, MemberInfo};
-use castd_actors::company::{CompanyConfig, open, start};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
+use castd_actors::company::{CompanyConfig, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::castdpb::request::Op;
@@ -31,8 +31,9 @@ async fn run(dir: &std::path::Path, puts: u64, clients: u64) {
     company.read_index().await.expect("the only voter leads");
     let (cpu, clock) = (cpu_time(), Instant::now());
     let each = puts / clients;
-    let tasks: Vec<_> =
-        (0..clients).map(|client| actix::spawn(client_loop(company.clone(), client, each))).collect();
+    let tasks: Vec<_> = (0..clients)
+        .map(|client| actix::spawn(client_loop(company.clone(), client, each)))
+        .collect();
     for task in tasks {
         task.await.expect("a client does not panic");
     }
