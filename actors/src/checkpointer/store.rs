@@ -11,7 +11,7 @@ use super::disk::sync_directory;
 use super::manifest::{self, Manifest};
 use super::messages::{CheckpointStore, LoadVisitor, LoadedMeta, RevisionKey, SealJob, Sealed};
 use super::stage;
-use super::volume::{self, Survey, VolumeEntry};
+use super::volume::{self, Survey, VolumeEntry, VolumeWriter};
 use super::{BlockSource, StoreError};
 
 /// How a [`SledStore`] lays out and paces its writes.
@@ -160,33 +160,50 @@ impl SledStore {
         plan(&old, new, job.reclaim, Limits { volume_bytes, rewrite_bytes })
     }
 
-    fn write_volume(
+    /// Visits a span twice: to see how many volumes it takes, and to write them.
+    fn write_span(
         &mut self,
-        survey: &Survey,
+        span: Span,
         source: &dyn BlockSource,
-    ) -> Result<VolumeEntry, StoreError> {
+        written: &mut Vec<VolumeEntry>,
+    ) -> Result<(), StoreError> {
+        let mut surveys = survey(source, span, self.options.volume_bytes)?.into_iter();
+        let mut open: Option<VolumeWriter> = None;
+        source.visit(span.from, span.to, &mut |first, last, bytes| {
+            let mut writer = match (open.take(), &mut surveys) {
+                (Some(writer), _) => writer,
+                (None, surveys) => self.begin_volume(surveys.next())?,
+            };
+            writer.add(first, last, bytes)?;
+            if writer.is_full() {
+                written.push(self.finish_volume(writer)?);
+            } else {
+                open = Some(writer);
+            }
+            Ok(())
+        })?;
+        match (open, surveys.next()) {
+            (None, None) => Ok(()),
+            // It is short of blocks, and says so.
+            (Some(writer), _) => self.finish_volume(writer).map(|entry| written.push(entry)),
+            (None, Some(survey)) => Err(volume::view_changed(&survey, 0)),
+        }
+    }
+
+    fn begin_volume(&mut self, survey: Option<Survey>) -> Result<VolumeWriter, StoreError> {
+        let survey =
+            survey.ok_or_else(|| StoreError::Caller("the view grew during a seal".to_owned()))?;
         let number = self.next_number;
         self.next_number += 1;
-        let rate = self.options.bytes_per_second_max;
-        let entry = volume::write(&self.dir, number, survey, source, rate)?;
+        VolumeWriter::begin(&self.dir, number, survey)
+    }
+
+    fn finish_volume(&mut self, writer: VolumeWriter) -> Result<VolumeEntry, StoreError> {
+        let entry = writer.finish(self.options.bytes_per_second_max)?;
         self.reach(Step::VolumeWritten)?;
         volume::read(&self.dir, &entry, &mut |_| Ok(()))?;
         self.reach(Step::VolumeVerified)?;
         Ok(entry)
-    }
-
-    fn write_spans(
-        &mut self,
-        spans: &[Span],
-        source: &dyn BlockSource,
-    ) -> Result<Vec<VolumeEntry>, StoreError> {
-        let mut written = Vec::new();
-        for span in spans {
-            for survey in survey(source, *span, self.options.volume_bytes)? {
-                written.push(self.write_volume(&survey, source)?);
-            }
-        }
-        Ok(written)
     }
 
     /// Puts the next manifest in force: from here on the new copy is the sealed one.
@@ -230,7 +247,10 @@ impl CheckpointStore for SledStore {
         let started = Instant::now();
         self.check_job(job)?;
         let plan = self.plan(job);
-        let written = self.write_spans(&plan.spans, job.source.as_ref())?;
+        let mut written = Vec::new();
+        for span in &plan.spans {
+            self.write_span(*span, job.source.as_ref(), &mut written)?;
+        }
         let volumes_written = written.len();
         let volume_bytes: u64 = written.iter().map(VolumeEntry::disk_bytes).sum();
         let retired = self.volumes().len() - plan.keep.len();
@@ -288,7 +308,7 @@ fn survey(
             surveys.push(Survey::begin(end.map_or(span.from, RevisionKey::successor)));
         }
         if let Some(survey) = surveys.last_mut() {
-            survey.add(last, bytes.len());
+            survey.count(last, bytes.len());
         }
         end = Some(last);
         Ok(())
