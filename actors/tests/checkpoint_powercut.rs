@@ -1,7 +1,8 @@
-//! The power is cut while the checkpoint store seals, again and again: what it reported
-//! as sealed must be there, whole.
+//! The checkpoint store on a disk that fails it. The power is cut while it seals, again and
+//! again: what it reported as sealed must be there, whole. And the disk gets full.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -99,6 +100,18 @@ fn open(dir: &Path) -> SledStore {
     SledStore::open(dir, options).expect("the store opens after every cut")
 }
 
+fn job(index: u64, reclaim: Reclaim) -> SealJob {
+    let state = State { index };
+    SealJob {
+        applied_index: index,
+        applied_term: 1,
+        last: key(state.last()),
+        meta: Bytes::from(index.to_string()),
+        reclaim,
+        source: Arc::new(state),
+    }
+}
+
 /// Loads and compares with what the state was; gives the index.
 fn check(dir: &Path) -> u64 {
     let mut revisions = Vec::new();
@@ -136,16 +149,8 @@ fn seal_until_the_power_goes() {
     println!("\nstarted");
     loop {
         index += rand::rng().random_range(1..4);
-        let state = State { index };
-        let job = SealJob {
-            applied_index: index,
-            applied_term: 1,
-            last: key(state.last()),
-            meta: Bytes::from(index.to_string()),
-            reclaim: if index.is_multiple_of(16) { Reclaim::All } else { Reclaim::Paced },
-            source: Arc::new(state),
-        };
-        match store.seal(&job) {
+        let reclaim = if index.is_multiple_of(16) { Reclaim::All } else { Reclaim::Paced };
+        match store.seal(&job(index, reclaim)) {
             Ok(sealed) => println!("\nsealed {}", sealed.applied_index),
             Err(error) => {
                 println!("\nfailed: {error}");
@@ -165,21 +170,24 @@ fn start_child(dir: &Path) -> Child {
         .expect("this program starts itself")
 }
 
-/// One cut at a random moment; gives the highest index that was reported before it.
-fn cut_while_sealing(disk: &Disk, dir: &Path, patience: Duration) -> u64 {
+/// One cut, `patience` after so many seals; gives the highest index that was reported
+/// before it.
+fn cut_while_sealing(disk: &Disk, dir: &Path, seals: usize, patience: Duration) -> u64 {
     let mut child = start_child(dir);
     let output = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut lines = output.lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "started"), "the child could not start");
-    let reader = std::thread::spawn(move || {
-        lines.filter_map(|line| line.strip_prefix("sealed ")?.parse().ok()).max().unwrap_or(0)
-    });
+    let mut reports = lines.filter_map(|line| line.strip_prefix("sealed ")?.parse::<u64>().ok());
+    let before: Vec<u64> = reports.by_ref().take(seals).collect();
+    assert_eq!(before.len(), seals, "the child stopped sealing");
+    let reader = std::thread::spawn(move || reports.max());
     // Not a wait for a condition: the moment of the cut is what is random here.
     std::thread::sleep(patience);
     disk.cut_power().expect("the kernel cuts the power");
     child.kill().expect("the child is ours");
     child.wait().expect("the child ends");
-    reader.join().expect("the reader ends with its pipe")
+    let after = reader.join().expect("the reader ends with its pipe");
+    after.or(before.last().copied()).unwrap_or(0)
 }
 
 #[test]
@@ -189,17 +197,48 @@ fn power_cuts_lose_no_seal() {
     let dir = disk.path().join("member/snap");
     let mut indexes = Vec::new();
     for round in 1..=rounds {
-        let patience = Duration::from_millis(rand::rng().random_range(10..1000));
-        let reported = cut_while_sealing(&disk, &dir, patience);
+        let seals = if round == 1 { 1 } else { rand::rng().random_range(0..5) };
+        let patience = Duration::from_micros(rand::rng().random_range(0..300_000));
+        let reported = cut_while_sealing(&disk, &dir, seals, patience);
         disk.power_on().expect("the file system comes back");
         let found = check(&dir);
         assert!(
             found >= reported,
-            "round {round}, cut after {patience:?}: index {reported} was reported as sealed, \
-             and index {found} is there"
+            "round {round}, cut {patience:?} after {seals} seals: index {reported} was \
+             reported as sealed, and index {found} is there"
         );
         indexes.push(found);
     }
     println!("{rounds} power cuts; sealed index after each: {indexes:?}");
-    assert!(indexes.last().is_some_and(|&index| index > 0), "nothing was ever sealed");
+}
+
+/// Fills the disk but for so many bytes.
+fn leave_room(disk: &Disk, bytes: u64) {
+    let mut filler = File::create(disk.path().join("filler")).expect("an empty disk");
+    let chunk = vec![1u8; 64 * 1024];
+    while filler.write_all(&chunk).and_then(|()| filler.sync_data()).is_ok() {}
+    let length = filler.metadata().expect("it is open").len();
+    filler.set_len(length - bytes).expect("a file can be made shorter");
+    filler.sync_all().expect("no more room is needed");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_the_sealed_copy() {
+    let Some(disk) = Disk::or_skip(16 << 20) else { return };
+    leave_room(&disk, 2 << 20);
+    let dir = disk.path().join("member/snap");
+    let mut store = open(&dir);
+    let mut index = 0;
+    let (sealed, error) = loop {
+        index += 2;
+        assert!(index < 1000, "the disk never gets full");
+        match store.seal(&job(index, Reclaim::Paced)) {
+            Ok(sealed) => assert_eq!(sealed.applied_index, index),
+            Err(error) => break (index - 2, error),
+        }
+    };
+    assert!(error.to_string().contains("No space left on device"), "{error}");
+    assert!(error.to_string().contains(&dir.display().to_string()), "{error}");
+    drop(store);
+    assert_eq!(check(&dir), sealed);
 }

@@ -203,6 +203,15 @@ fn going_back_is_refused() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_used_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("snap");
+    std::fs::write(&file, b"not a directory").unwrap();
+    let error = SledStore::open(&file, small_options()).unwrap_err();
+    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+}
+
+#[test]
 fn a_source_that_breaks_its_contract_is_refused() {
     struct Overlapping;
     impl BlockSource for Overlapping {
