@@ -28,7 +28,7 @@ pub struct SledStoreOptions {
 
 impl Default for SledStoreOptions {
     fn default() -> Self {
-        Self { volume_bytes: 16 << 20, rewrite_bytes: 64 << 20, bytes_per_second_max: 128 << 20 }
+        Self { volume_bytes: 16 << 20, rewrite_bytes: 64 << 20, bytes_per_second_max: 64 << 20 }
     }
 }
 
