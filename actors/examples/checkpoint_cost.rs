@@ -93,6 +93,7 @@ fn job(index: u64, blocks: &Blocks, reclaim: Reclaim) -> SealJob {
         applied_term: 1,
         last: blocks.last(),
         meta: Bytes::from_static(b"meta"),
+        compact_revision: 0,
         reclaim,
         source: Arc::new(blocks.clone()),
     }

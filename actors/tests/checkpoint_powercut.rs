@@ -107,6 +107,7 @@ fn job(index: u64, reclaim: Reclaim) -> SealJob {
         applied_term: 1,
         last: key(state.last()),
         meta: Bytes::from(index.to_string()),
+        compact_revision: 0,
         reclaim,
         source: Arc::new(state),
     }

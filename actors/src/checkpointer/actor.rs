@@ -187,6 +187,7 @@ mod tests {
             applied_term: 1,
             last: RevisionKey::MIN,
             meta: Bytes::new(),
+            compact_revision: 0,
             reclaim: Reclaim::Paced,
             source: Arc::new(NoBlocks),
         }
@@ -199,6 +200,9 @@ mod tests {
     }
 
     impl CheckpointStore for GatedStore {
+        fn sealed(&self) -> Option<LoadedMeta> {
+            None
+        }
         fn load(&mut self, _: LoadVisitor<'_>) -> Result<Option<LoadedMeta>, StoreError> {
             Ok(None)
         }
@@ -217,6 +221,7 @@ mod tests {
                 volumes_written: 1,
                 volumes_retired: 0,
                 disk_bytes: 200,
+                clean_floor: 0,
             })
         }
         fn disk_bytes(&self) -> u64 {

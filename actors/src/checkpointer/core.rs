@@ -15,6 +15,8 @@ pub(super) struct Extent {
     pub(super) bytes: u64,
     /// What of it still lives.
     pub(super) live_bytes: u64,
+    /// It was written before the newest compaction.
+    pub(super) stale: bool,
 }
 
 /// The limits a plan keeps to.
@@ -71,9 +73,11 @@ fn mark_mostly_dead(extents: &[Extent], reclaim: Reclaim, limits: Limits) -> Vec
         Reclaim::All => (1, u64::MAX),
     };
     let dead = |extent: &Extent| extent.bytes.saturating_sub(extent.live_bytes);
-    let pays = |extent: &Extent| dead(extent).saturating_mul(10) >= extent.bytes * tenths_dead;
-    let mut candidates: Vec<usize> =
-        (0..extents.len()).filter(|&i| dead(&extents[i]) > 0 && pays(&extents[i])).collect();
+    let pays = |extent: &Extent| {
+        let enough = dead(extent).saturating_mul(10) >= extent.bytes * tenths_dead;
+        (dead(extent) > 0 && enough) || (extent.stale && reclaim == Reclaim::All)
+    };
+    let mut candidates: Vec<usize> = (0..extents.len()).filter(|&i| pays(&extents[i])).collect();
     candidates.sort_by_key(|&i| (extents[i].live_bytes, extents[i].from));
     let mut marked = vec![false; extents.len()];
     for (place, index) in candidates.into_iter().enumerate() {
@@ -132,7 +136,7 @@ mod tests {
     fn extents(sizes: &[(u64, u64)]) -> Vec<Extent> {
         let extent = |(i, &(bytes, live_bytes)): (usize, &(u64, u64))| {
             let from = i as i64 * 10;
-            Extent { from: key(from), to: key(from + 9), bytes, live_bytes }
+            Extent { from: key(from), to: key(from + 9), bytes, live_bytes, stale: false }
         };
         sizes.iter().enumerate().map(extent).collect()
     }

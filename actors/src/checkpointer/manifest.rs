@@ -181,6 +181,7 @@ mod tests {
             number,
             from: RevisionKey { main: from, sub: 0 },
             to: RevisionKey { main: to, sub: 3 },
+            compact_revision: 30,
             pieces: 2,
             block_bytes: 4000,
             segment_bytes: 16384,

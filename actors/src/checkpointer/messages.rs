@@ -80,8 +80,8 @@ pub enum Reclaim {
     /// Rewrite volumes that are mostly dead, within a budget for each seal.
     #[default]
     Paced,
-    /// Rewrite every volume with a noticeable share of dead bytes: what a defragmentation
-    /// asks for.
+    /// Rewrite every volume with a noticeable share of dead bytes, and every one that was
+    /// written before the newest compaction.
     All,
 }
 
@@ -96,6 +96,8 @@ pub struct SealJob {
     pub last: RevisionKey,
     /// Everything beside the revisions (leases, members, alarms, ...), opaque, small.
     pub meta: Bytes,
+    /// The revision below which the state has given up its history.
+    pub compact_revision: i64,
     /// How hard to work on giving space back.
     pub reclaim: Reclaim,
     /// The revisions.
@@ -133,6 +135,8 @@ pub struct Sealed {
     pub volumes_retired: usize,
     /// Bytes on disk, after the retired volumes are gone.
     pub disk_bytes: u64,
+    /// No volume holds what compaction to this revision gave up; `i64::MAX` without volumes.
+    pub clean_floor: i64,
 }
 
 /// What the manifest says beside the blocks.
@@ -146,6 +150,8 @@ pub struct LoadedMeta {
     pub last: RevisionKey,
     /// The bytes given as [`SealJob::meta`].
     pub meta: Bytes,
+    /// As [`Sealed::clean_floor`].
+    pub clean_floor: i64,
 }
 
 /// Takes one loaded block: its first key, its last key, its bytes.
@@ -154,6 +160,9 @@ pub type LoadVisitor<'a> =
 
 /// Keeps one sealed copy of the state at every moment.
 pub trait CheckpointStore: Send {
+    /// What the manifest says beside the blocks; `None` where nothing was ever sealed.
+    fn sealed(&self) -> Option<LoadedMeta>;
+
     /// Gives the sealed blocks in ascending order, one at a time, and then the rest.
     /// `None` where nothing was ever sealed. Blocks that a compaction emptied after they
     /// were written may appear again: the caller applies its compaction to them.

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::StoreError;
 use super::core::{Extent, Limits, Plan, Span, plan};
 use super::disk::sync_directory;
 use super::manifest::{self, Manifest};
 use super::messages::{CheckpointStore, LoadVisitor, LoadedMeta, RevisionKey, SealJob, Sealed};
 use super::stage;
 use super::volume::{self, Survey, VolumeEntry, VolumeWriter};
-use super::{BlockSource, StoreError};
 
 /// How a [`SledStore`] lays out and paces its writes.
 #[derive(Clone, Debug)]
@@ -94,6 +94,10 @@ impl SledStore {
         self.manifest.as_ref().map_or(&[], |m| &m.volumes)
     }
 
+    fn clean_floor(&self) -> i64 {
+        self.volumes().iter().map(|volume| volume.compact_revision).min().unwrap_or(i64::MAX)
+    }
+
     fn volumes_on_disk(&self) -> Result<BTreeSet<u64>, StoreError> {
         let failed = |e| StoreError::io("list", &self.dir)(e);
         let mut numbers = BTreeSet::new();
@@ -145,7 +149,8 @@ impl SledStore {
             .map(|volume| {
                 let live_bytes = job.source.live_bytes(volume.from, volume.to);
                 let (from, to, bytes) = (volume.from, volume.to, volume.block_bytes);
-                Extent { from, to, bytes, live_bytes }
+                let stale = volume.compact_revision < job.compact_revision;
+                Extent { from, to, bytes, live_bytes, stale }
             })
             .collect();
         let from = self.next_key();
@@ -155,6 +160,7 @@ impl SledStore {
             to: job.last,
             bytes: new_bytes,
             live_bytes: new_bytes,
+            stale: false,
         });
         let SledStoreOptions { volume_bytes, rewrite_bytes, .. } = self.options;
         plan(&old, new, job.reclaim, Limits { volume_bytes, rewrite_bytes })
@@ -164,12 +170,12 @@ impl SledStore {
     fn write_span(
         &mut self,
         span: Span,
-        source: &dyn BlockSource,
+        job: &SealJob,
         written: &mut Vec<VolumeEntry>,
     ) -> Result<(), StoreError> {
-        let mut surveys = survey(source, span, self.options.volume_bytes)?.into_iter();
+        let mut surveys = survey(job, span, self.options.volume_bytes)?.into_iter();
         let mut open: Option<VolumeWriter> = None;
-        source.visit(span.from, span.to, &mut |first, last, bytes| {
+        job.source.visit(span.from, span.to, &mut |first, last, bytes| {
             let mut writer = match (open.take(), &mut surveys) {
                 (Some(writer), _) => writer,
                 (None, surveys) => self.begin_volume(surveys.next())?,
@@ -230,17 +236,22 @@ impl SledStore {
 }
 
 impl CheckpointStore for SledStore {
+    fn sealed(&self) -> Option<LoadedMeta> {
+        self.manifest.as_ref().map(|manifest| LoadedMeta {
+            applied_index: manifest.applied_index,
+            applied_term: manifest.applied_term,
+            last: manifest.last,
+            meta: Bytes::copy_from_slice(&manifest.meta),
+            clean_floor: self.clean_floor(),
+        })
+    }
+
     fn load(&mut self, visit: LoadVisitor<'_>) -> Result<Option<LoadedMeta>, StoreError> {
         let Some(manifest) = &self.manifest else { return Ok(None) };
         for entry in &manifest.volumes {
             volume::read(&self.dir, entry, &mut |b| visit(b.first, b.last, b.bytes))?;
         }
-        Ok(Some(LoadedMeta {
-            applied_index: manifest.applied_index,
-            applied_term: manifest.applied_term,
-            last: manifest.last,
-            meta: Bytes::copy_from_slice(&manifest.meta),
-        }))
+        Ok(self.sealed())
     }
 
     fn seal(&mut self, job: &SealJob) -> Result<Sealed, StoreError> {
@@ -249,7 +260,7 @@ impl CheckpointStore for SledStore {
         let plan = self.plan(job);
         let mut written = Vec::new();
         for span in &plan.spans {
-            self.write_span(*span, job.source.as_ref(), &mut written)?;
+            self.write_span(*span, job, &mut written)?;
         }
         let volumes_written = written.len();
         let volume_bytes: u64 = written.iter().map(VolumeEntry::disk_bytes).sum();
@@ -276,6 +287,7 @@ impl CheckpointStore for SledStore {
             volumes_written,
             volumes_retired: retired,
             disk_bytes: self.disk_bytes(),
+            clean_floor: self.clean_floor(),
         })
     }
 
@@ -286,14 +298,10 @@ impl CheckpointStore for SledStore {
 
 /// Visits a span once and cuts it into volumes: full ones, and what is left. Nothing where
 /// nothing lives. Together the volumes cover the span up to its last live revision.
-fn survey(
-    source: &dyn BlockSource,
-    span: Span,
-    volume_bytes: u64,
-) -> Result<Vec<Survey>, StoreError> {
+fn survey(job: &SealJob, span: Span, volume_bytes: u64) -> Result<Vec<Survey>, StoreError> {
     let mut surveys: Vec<Survey> = Vec::new();
     let mut end: Option<RevisionKey> = None;
-    source.visit(span.from, span.to, &mut |first, last, bytes| {
+    job.source.visit(span.from, span.to, &mut |first, last, bytes| {
         let in_span = span.from <= first && first <= last && last <= span.to;
         if !in_span || end.is_some_and(|end| first <= end) {
             return Err(StoreError::Caller(format!(
@@ -305,7 +313,8 @@ fn survey(
             s.pieces > 0 && s.block_bytes.saturating_add(bytes.len() as u64) > volume_bytes
         });
         if full {
-            surveys.push(Survey::begin(end.map_or(span.from, RevisionKey::successor)));
+            let from = end.map_or(span.from, RevisionKey::successor);
+            surveys.push(Survey::begin(from, job.compact_revision));
         }
         if let Some(survey) = surveys.last_mut() {
             survey.count(last, bytes.len());

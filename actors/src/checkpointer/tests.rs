@@ -102,6 +102,7 @@ fn job(applied_index: u64, last: i64, records: &Records) -> SealJob {
         applied_term: 3,
         last: key(last),
         meta: Bytes::from(format!("meta at {applied_index}")),
+        compact_revision: 0,
         reclaim: Reclaim::Paced,
         source: Arc::new(View { records: Arc::new(records.clone()), block_bytes: 700 }),
     }
@@ -177,6 +178,24 @@ fn compacted_volumes_give_their_space_back() {
     assert!(after.disk_bytes * 3 < full.disk_bytes, "{full:?} {after:?}");
     let (_, loaded) = load(&mut open(dir.path())).unwrap().unwrap();
     assert!(all.iter().all(|(k, v)| loaded.get(k) == Some(v)));
+}
+
+#[test]
+fn the_clean_floor_is_that_of_the_oldest_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let compacted = |index, last, compact_revision, reclaim| {
+        let plain = job(index, last, &records(1..last + 1, 100));
+        SealJob { compact_revision, reclaim, ..plain }
+    };
+    store.seal(&compacted(1, 99, 5, Reclaim::Paced)).unwrap();
+    let mixed = store.seal(&compacted(2, 199, 60, Reclaim::Paced)).unwrap();
+    assert_eq!(mixed.clean_floor, 5);
+    let clean = store.seal(&compacted(3, 199, 60, Reclaim::All)).unwrap();
+    assert_eq!(clean.clean_floor, 60);
+    assert!(clean.volumes_retired > 0 && clean.volumes_retired < mixed.volumes);
+    let (meta, _) = load(&mut open(dir.path())).unwrap().unwrap();
+    assert_eq!(meta.clean_floor, 60);
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) struct VolumeEntry {
     /// Every revision of the range that lived when the volume was sealed is in it.
     pub(super) from: RevisionKey,
     pub(super) to: RevisionKey,
+    /// What compaction to this revision gave up is not in it.
+    pub(super) compact_revision: i64,
     /// Values in the sled database.
     pub(super) pieces: u32,
     /// The blocks' own bytes.
@@ -84,11 +86,13 @@ pub(super) struct Survey {
     pub(super) pieces: u32,
     pub(super) block_bytes: u64,
     pub(super) piece_bytes_max: usize,
+    /// As [`VolumeEntry::compact_revision`].
+    pub(super) compact_revision: i64,
 }
 
 impl Survey {
-    pub(super) fn begin(from: RevisionKey) -> Self {
-        Self { from, to: from, pieces: 0, block_bytes: 0, piece_bytes_max: 0 }
+    pub(super) fn begin(from: RevisionKey, compact_revision: i64) -> Self {
+        Self { from, to: from, compact_revision, pieces: 0, block_bytes: 0, piece_bytes_max: 0 }
     }
 
     /// Counts a block in.
@@ -243,8 +247,17 @@ impl VolumeWriter {
         let conf = std::fs::read(&conf_path).map_err(StoreError::io("read", &conf_path))?;
         let conf = write_small(&conf, &dir.join(CONF))?;
         sync_directory(&dir)?;
-        let Survey { from, to, pieces, block_bytes, .. } = survey;
-        Ok(VolumeEntry { number, from, to, pieces, block_bytes, segment_bytes, db, conf })
+        Ok(VolumeEntry {
+            number,
+            from: survey.from,
+            to: survey.to,
+            compact_revision: survey.compact_revision,
+            pieces: survey.pieces,
+            block_bytes: survey.block_bytes,
+            segment_bytes,
+            db,
+            conf,
+        })
     }
 }
 

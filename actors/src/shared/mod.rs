@@ -1,0 +1,15 @@
+//! What the actors share: mailboxes, supervision, the error table, published
+//! snapshots. Nothing here makes a decision about data.
+
+pub mod codec;
+mod error;
+mod mailbox;
+mod published;
+mod supervise;
+
+pub use error::{Code, Error};
+pub use mailbox::{
+    Credits, Inlet, MailboxStats, Outlet, Permit, Refused, Switchboard, ThreadInlet, ThreadOutlet,
+};
+pub use published::Published;
+pub use supervise::{FatalReport, fail_stop, spawn_thread};
