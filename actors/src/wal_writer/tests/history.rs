@@ -212,6 +212,8 @@ impl World {
         if wal.release(index).is_err() {
             assert!(self.disk.is_failing());
             self.wal = None;
+        } else if !wal.is_dirty() {
+            self.synced();
         }
     }
 

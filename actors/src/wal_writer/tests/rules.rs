@@ -154,6 +154,20 @@ fn replaced_entries_do_not_hold_back_a_release() {
 }
 
 #[test]
+fn an_entry_is_not_given_up_before_the_one_that_replaced_it_is_durable() {
+    for seed in 0..20 {
+        let disk = SimDisk::default();
+        let mut wal = create(&disk, 4096);
+        put(&mut wal, entries(1..=2, 1, 1500), Some(hard_state(1, 1, 1)));
+        stage(&mut wal, entries(2..=2, 2, 1500), Some(hard_state(2, 1, 1)));
+        assert_eq!(wal.segments(), 2);
+        wal.release(1).unwrap();
+        disk.crash(seed);
+        assert_eq!(open(&disk, 1).1.entries, entries(2..=2, 2, 1500));
+    }
+}
+
+#[test]
 fn a_log_goes_on_where_it_was_closed() {
     let disk = SimDisk::default();
     drop(create(&disk, 4096));
