@@ -246,7 +246,7 @@ impl Reader {
                 Err(fault) => break fault,
             }
         };
-        let cut = judge_end(path, bytes, Stop { sequence, epoch, offset, fault })?;
+        let cut = judge_end(path, bytes, &Stop { sequence, epoch, offset, fault })?;
         self.bytes += offset;
         let path = path.to_path_buf();
         self.tail = Some(Tail { path, sequence, epoch, end: offset, chain, cut });
@@ -365,8 +365,8 @@ struct Stop {
 }
 
 /// Decides what the end of a segment's records is: a clean end (`None`), a torn tail, or damage.
-fn judge_end(path: &Path, bytes: &[u8], stop: Stop) -> Result<Option<TailCut>, WalError> {
-    let Stop { sequence, epoch, offset: end, ref fault } = stop;
+fn judge_end(path: &Path, bytes: &[u8], stop: &Stop) -> Result<Option<TailCut>, WalError> {
+    let &Stop { sequence, epoch, offset: end, ref fault } = stop;
     let beyond = segment::search_beyond(bytes, sequence, epoch, end);
     if let Some(group) = beyond.group_start_max.filter(|&start| start > end) {
         let detail = format!(

@@ -227,7 +227,7 @@ fn an_existing_log_is_not_created_again_and_a_missing_one_not_opened() {
     let disk = SimDisk::default();
     assert!(matches!(try_open(&disk, 0), Err(WalError::NotFound(_))));
     drop(create(&disk, 4096));
-    let again = create_on(Arc::new(disk.clone()), options(4096), IDENTITY, at_once);
+    let again = create_on(Arc::new(disk), options(4096), IDENTITY, at_once);
     assert!(matches!(again, Err(WalError::Exists(_))));
 }
 
