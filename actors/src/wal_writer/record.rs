@@ -300,3 +300,70 @@ pub(super) struct Batch {
     /// The entries beyond `after_index`.
     pub(super) kept: Vec<Entry>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place = Place { sequence: 5, epoch: 3, offset: 8, group_start: 8 };
+
+    /// 64 bytes with one record at offset 8.
+    fn segment() -> Vec<u8> {
+        let mut record = vec![0u8; HEADER_BYTES];
+        record.extend([9; 13]);
+        seal(&mut record, Kind::Snapshot, PLACE).unwrap();
+        let mut segment = vec![0u8; 64];
+        segment[8..8 + record.len()].copy_from_slice(&record);
+        segment
+    }
+
+    #[test]
+    fn a_record_holds_in_its_own_place_only() {
+        let segment = segment();
+        let record = read_at(&segment, 5, 3, 8).unwrap();
+        assert_eq!((record.kind, record.epoch, record.next), (Some(Kind::Snapshot), 3, 48));
+        assert_eq!((record.payload, record.group_start), (&[9u8; 13][..], 8));
+
+        let mut moved = segment.clone();
+        moved.copy_within(8..48, 16);
+        assert_eq!(read_at(&moved, 5, 3, 16).unwrap_err(), NoRecord::BrokenHeader);
+        assert_eq!(read_at(&segment, 6, 3, 8).unwrap_err(), NoRecord::Unwritten);
+        let far = 5 + (1 << 24);
+        assert_eq!(read_at(&segment, far, 3, 8).unwrap_err(), NoRecord::BrokenHeader);
+        assert_eq!(read_at(&segment, 5, 4, 8).unwrap_err(), NoRecord::Unwritten);
+    }
+
+    #[test]
+    fn no_flipped_bit_of_header_or_payload_is_believed() {
+        let good = segment();
+        for bit in 8 * 8..8 * (8 + HEADER_BYTES + 13) {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(read_at(&bytes, 5, 0, 8).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn entries_decode_to_what_they_were() {
+        let entries: Vec<Entry> = (7..10u8)
+            .map(|i| Entry {
+                index: u64::from(i),
+                term: 1 << 40,
+                entry_type: i32::from(i % 3),
+                data: vec![i; usize::from(i) * 100].into(),
+                context: vec![i; 2].into(),
+                ..Entry::default()
+            })
+            .collect();
+        let mut payload = Vec::new();
+        encode_batch_start(7, &mut payload).unwrap();
+        entries.iter().for_each(|entry| encode_entry(entry, &mut payload).unwrap());
+        let batch = decode_entries(&payload, 8).unwrap();
+        assert_eq!((batch.first, batch.last, batch.after_term), (7, 9, Some(1 << 40)));
+        assert_eq!(batch.kept, entries[2..]);
+        for length in 0..payload.len() {
+            let whole = decode_entries(&payload[..length], 0).map_or(0, |batch| batch.kept.len());
+            assert!(whole < 3, "cut to {length}");
+        }
+    }
+}

@@ -20,6 +20,8 @@ enum Step {
     Crash { seed: u64, in_group: Option<u64> },
     /// End the process; the page cache stays.
     Kill,
+    /// End the process, and cut the power while the log is being opened again.
+    CrashInOpen { operations: u64, seed: u64 },
     /// Close and open.
     Reopen,
 }
@@ -42,6 +44,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0u64..20).prop_map(|ahead| Step::Snapshot { ahead }),
         3 => crash,
         1 => Just(Step::Kill),
+        2 => (0u64..12, any::<u64>())
+            .prop_map(|(operations, seed)| Step::CrashInOpen { operations, seed }),
         1 => Just(Step::Reopen),
     ];
     prop::collection::vec(step, 1..60)
@@ -143,6 +147,14 @@ impl World {
             Step::Kill => {
                 self.wal = None;
                 self.disk.kill();
+                self.recover();
+            }
+            Step::CrashInOpen { operations, seed } => {
+                self.wal = None;
+                self.disk.fail_after(operations);
+                // Whether it opens or fails on the way: the power goes.
+                drop(try_open(&self.disk, self.durable.start));
+                self.disk.crash(seed);
                 self.recover();
             }
             Step::Reopen => {
