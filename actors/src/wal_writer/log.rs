@@ -15,6 +15,9 @@ use super::{Append, Identity, SnapshotMarker, WalError, WalOptions};
 
 /// An entries record is closed when its payload has reached this.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The next segment is asked for when this much of one is written: early, so that it is there in
+/// time, but not by a member that hardly ever writes.
+const PREPARE_AFTER_BYTES: u64 = 1 << 20;
 /// Room for the hard state that may end a group.
 const HARD_STATE_BYTES_MAX: u64 = 64;
 /// Room for the metadata and the hard state at the head of a segment.
@@ -176,7 +179,8 @@ impl Wal {
             self.put_hard_state(HardState { commit, ..self.state.hard_state.clone() })?;
         }
         let bytes = self.writer.write()?;
-        if !self.next_asked_for && self.writer.room() < self.writer.capacity / 2 {
+        let prepare_after = PREPARE_AFTER_BYTES.min(self.writer.capacity / 2);
+        if !self.next_asked_for && self.writer.position() > prepare_after {
             self.keeper.prepare()?;
             self.next_asked_for = true;
         }

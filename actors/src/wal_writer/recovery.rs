@@ -186,7 +186,9 @@ fn load(disk: &dyn Disk, path: &Path, bytes: &mut Vec<u8>) -> Result<(), WalErro
     let file = disk.open(path).map_err(failed)?;
     let length = file.len().map_err(failed)?;
     bytes.resize(length as usize, 0);
-    file.read_at(bytes, 0).map_err(failed)
+    file.read_at(bytes, 0).map_err(failed)?;
+    file.forget_cache();
+    Ok(())
 }
 
 /// Overwrites a torn tail with zeros, so that none of its records can ever be read behind new
