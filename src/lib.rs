@@ -1,1 +1,4 @@
 //! The node.
+
+pub mod config;
+pub mod logging;

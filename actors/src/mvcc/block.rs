@@ -148,11 +148,6 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// Whether nothing was added yet.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
     /// Bytes added so far.
     pub fn bytes(&self) -> usize {
         self.data.len()

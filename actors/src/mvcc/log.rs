@@ -27,18 +27,12 @@ pub struct RevisionLog {
     sealed: Arc<Vec<Arc<Chunk>>>,
     tail: Vec<Arc<Block>>,
     bytes: u64,
-    records: u64,
 }
 
 impl RevisionLog {
     /// Bytes of all records, dead ones included.
     pub fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// Number of records, dead ones included.
-    pub fn records(&self) -> u64 {
-        self.records
     }
 
     /// The record at `revision`.
@@ -78,7 +72,6 @@ impl RevisionLog {
     /// Appends a block, which must lie behind all others.
     pub fn push(&mut self, block: Block) {
         self.bytes += block.bytes() as u64;
-        self.records += block.len() as u64;
         self.tail.push(Arc::new(block));
         self.merge_tail();
         while self.tail.first().is_some_and(|block| block.bytes() >= BLOCK_BYTES) {
@@ -113,11 +106,9 @@ impl RevisionLog {
         let new = replacement.map(Arc::new);
         for old in &chunk[start..start + count] {
             self.bytes -= old.bytes() as u64;
-            self.records -= old.len() as u64;
         }
         if let Some(new) = &new {
             self.bytes += new.bytes() as u64;
-            self.records += new.len() as u64;
         }
         chunk.splice(start..start + count, new);
         if chunk.is_empty() {
@@ -126,16 +117,25 @@ impl RevisionLog {
         true
     }
 
-    /// The sealed block behind `after`, with how many neighbours may be
-    /// replaced together with it (the rest of its chunk).
+    /// Appends a block that keeps its borders from now on.
+    pub fn push_sealed(&mut self, block: Block) {
+        self.seal_tail();
+        self.bytes += block.bytes() as u64;
+        self.seal(Arc::new(block));
+    }
+
+    /// The sealed blocks of one chunk behind the block that begins at `after`.
     pub fn sealed_after(&self, after: Revision) -> Option<&[Arc<Block>]> {
         let at = self.sealed.partition_point(|chunk| chunk_last(chunk) <= after);
         let chunk = self.sealed.get(at)?;
-        let start = chunk.partition_point(|block| block.first() <= after);
-        chunk
-            .get(start..)
-            .filter(|rest| !rest.is_empty())
-            .or_else(|| self.sealed.get(at + 1).map(|next| next.as_slice()))
+        Some(&chunk[chunk.partition_point(|block| block.first() <= after)..])
+    }
+
+    /// Whether the sealed blocks that begin at `one` and `other` can be
+    /// replaced together.
+    pub fn same_chunk(&self, one: Revision, other: Revision) -> bool {
+        let chunk_of = |first| self.sealed.partition_point(|chunk| chunk_first(chunk) <= first);
+        chunk_of(one) == chunk_of(other)
     }
 
     fn merge_tail(&mut self) {
@@ -218,7 +218,6 @@ mod tests {
         assert!(log.tail.len() < 12, "{} tail blocks", log.tail.len());
         let blocks: usize = log.sealed.iter().map(|chunk| chunk.len()).sum();
         assert!((8..=20).contains(&blocks), "{blocks} sealed blocks for 1 MB");
-        assert_eq!(log.records(), 1000);
         for main in 2..1002 {
             assert_eq!(log.get(Revision::new(main, 0)).unwrap().revision.main, main);
         }
@@ -254,13 +253,13 @@ mod tests {
         let mut builder = BlockBuilder::default();
         builder.copy(&first, 0..1);
         assert!(log.replace(first.first(), 1, builder.finish()));
-        assert_eq!(log.records(), 500 - first.len() as u64 + 1);
+        assert_eq!(log.records_from(Revision::ZERO).count(), 500 - first.len() + 1);
         assert!(log.bytes() < before);
         assert!(log.replace(first.first(), 1, None));
         assert!(!log.replace(first.first(), 1, None), "it is gone");
         while let Some(block) = log.sealed_after(Revision::ZERO).map(|rest| rest[0].clone()) {
             assert!(log.replace(block.first(), 1, None));
         }
-        assert_eq!((log.bytes(), log.records()), (0, 0));
+        assert_eq!((log.bytes(), log.records_from(Revision::ZERO).count()), (0, 0));
     }
 }

@@ -1,6 +1,42 @@
-//! mvcc, being built
-pub mod block;
-pub mod index;
-pub mod log;
-pub mod record;
-pub mod revision;
+//! Mvcc: the store of keys in all their revisions.
+//!
+//! Owns the key index, the revision log, the leases' keys; its thread is their
+//! one writer. Receives committed operations from ApplyLoop in log order,
+//! pieces of work from Compactor, seals from Checkpointer. Sends events to
+//! WatchHub, lease changes to LeaseManager, answers to whoever proposed, and
+//! publishes an immutable [`View`] after each batch, which is all that readers
+//! ever see. Never decides by a clock and never reads a disk.
+
+mod actor;
+mod block;
+mod checkpoint;
+mod hash;
+mod index;
+mod leases;
+mod log;
+mod messages;
+mod metrics;
+mod reader;
+mod record;
+mod revision;
+mod scrub;
+mod store;
+#[cfg(test)]
+mod tests;
+mod txn;
+mod view;
+
+pub use actor::{Mvcc, MvccEdges, SealPolicy};
+pub use checkpoint::StoreMeta;
+pub use hash::HashKv;
+pub use index::Entry;
+pub use messages::{
+    Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation, OperationKind,
+    Outcome, Reply,
+};
+pub use metrics::MvccMetrics;
+pub use record::Record;
+pub use revision::{KeyRange, Revision};
+pub use scrub::ScrubProgress;
+pub use store::Store;
+pub use view::View;

@@ -163,6 +163,15 @@ impl<M> Inlet<M> {
         }
     }
 
+    /// Sends from a thread that is not an actix one, waiting for room. When the
+    /// actor has ended, so has the process or it is about to: the message is
+    /// dropped.
+    pub fn send_blocking(&self, message: M) {
+        if self.sender.blocking_send(message).is_ok() {
+            self.stats.sent.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Sends, waiting for room.
     ///
     /// # Errors
@@ -237,6 +246,16 @@ impl<M> ThreadInlet<M> {
                 Err(Refused::Full(message))
             }
             Err(crossbeam::TrySendError::Disconnected(message)) => Err(Refused::Closed(message)),
+        }
+    }
+}
+
+impl<M> ThreadInlet<M> {
+    /// Sends from a thread that is not an actix one, waiting for room; dropped
+    /// when the actor has ended.
+    pub fn send_blocking(&self, message: M) {
+        if self.sender.send(message).is_ok() {
+            self.stats.sent.fetch_add(1, Relaxed);
         }
     }
 }

@@ -130,7 +130,7 @@ impl Wal {
             let old = &self.state.hard_state;
             if (new.term, new.vote) != (old.term, old.vote) {
                 let commit = old.commit;
-                self.put_hard_state(HardState { commit, ..new.clone() })?;
+                self.put_hard_state(HardState { commit, ..*new })?;
             }
         }
         for entry in &request.entries {
@@ -176,7 +176,7 @@ impl Wal {
         self.close_batch()?;
         if self.commit > self.state.hard_state.commit {
             let commit = self.commit;
-            self.put_hard_state(HardState { commit, ..self.state.hard_state.clone() })?;
+            self.put_hard_state(HardState { commit, ..self.state.hard_state })?;
         }
         let bytes = self.writer.write()?;
         let prepare_after = PREPARE_AFTER_BYTES.min(self.writer.capacity / 2);

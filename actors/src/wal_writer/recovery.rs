@@ -119,7 +119,7 @@ pub(super) fn open_on(
     let writer = SegmentWriter::resume(file, tail)?;
 
     let replay = reader.replay;
-    let mut hard_state = replay.hard_state.clone();
+    let mut hard_state = replay.hard_state;
     hard_state.commit = hard_state.commit.max(after_index);
     if let Some(marker) = &replay.snapshot {
         hard_state.commit = hard_state.commit.max(marker.index);

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -72,6 +73,31 @@ func StartReference(t testing.TB, flags ...string) *Server {
 		t.Skipf("%s is not set: nothing to compare with", ReferenceEnv)
 	}
 	return startForTest(t, path, flags)
+}
+
+// StartAt is Start on the ports of a server that was killed.
+func StartAt(t testing.TB, killed *Server, flags ...string) *Server {
+	t.Helper()
+	s := Start(t, flags...)
+	s.moveTo(t, killed)
+	return s
+}
+
+// moveTo starts a server anew, empty, on another one's ports.
+func (s *Server) moveTo(t testing.TB, killed *Server) {
+	t.Helper()
+	s.Kill(t)
+	Fatal(t, os.RemoveAll(s.DataDir()))
+	s.Addr, s.MetricsAddr, s.PeerAddr = killed.Addr, killed.MetricsAddr, killed.PeerAddr
+	s.Restart(t)
+}
+
+// StartReferenceAt is StartReference on the ports of a server that was killed.
+func StartReferenceAt(t testing.TB, killed *Server) *Server {
+	t.Helper()
+	s := StartReference(t)
+	s.moveTo(t, killed)
+	return s
 }
 
 // StartBinary runs another etcd-compatible binary in the same way.
@@ -278,7 +304,7 @@ func (s *Server) remove() {
 }
 
 func (s *Server) logTail() string {
-	const tailBytes = 3000
+	const tailBytes = 1500
 	text, err := os.ReadFile(s.logPath())
 	if err != nil {
 		return err.Error()
@@ -321,7 +347,7 @@ func (s *Server) Needs(t testing.TB, minimum string) {
 	if !versionLess(s.version, minimum) {
 		return
 	}
-	if s.isCastd() {
+	if s.IsCastd() {
 		t.Fatalf("castd reports version %s, less than the %s this test needs", s.version, minimum)
 	}
 	t.Skipf("etcd %s: needs %s", s.version, minimum)
@@ -330,7 +356,8 @@ func (s *Server) Needs(t testing.TB, minimum string) {
 // Older says whether the server is a real etcd older than major.minor.
 func (s *Server) Older(minimum string) bool { return versionLess(s.version, minimum) }
 
-func (s *Server) isCastd() bool {
+// IsCastd asks the binary itself (--version).
+func (s *Server) IsCastd() bool {
 	out, err := exec.Command(s.binary, "--version").CombinedOutput()
 	return err == nil && strings.Contains(string(out), "castd Version:")
 }
@@ -348,12 +375,21 @@ func versionLess(have, want string) bool {
 	return false
 }
 
-// freeAddr picks a loopback port below the range the kernel gives to outgoing
-// connections, so that nobody takes it while the server is down in a restart test.
+// Ports come from below the range the kernel gives to outgoing connections, so
+// that nobody takes one while its server is down in a restart test. Each test
+// process walks on from a start of its own and hands out no port twice.
+const portsFrom, portCount = 12000, 20000
+
+var nextPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(rand.Int64N(portCount))
+	return &n
+}()
+
+// freeAddr gives a loopback address that nobody listens on.
 func freeAddr() string {
-	const lowest, count = 12000, 20000
 	for {
-		addr := fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(count))
+		addr := fmt.Sprintf("127.0.0.1:%d", portsFrom+nextPort.Add(1)%portCount)
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue

@@ -1,0 +1,78 @@
+//! The shell of ApplyLoop.
+
+use actix::{Actor, AsyncContext, Context, StreamHandler};
+
+use super::{ApplyCore, Committed};
+use crate::compactor::CompactorMessage;
+use crate::mvcc::{ApplyBatch, MvccMessage, OperationKind};
+use crate::shared::{FatalReport, Inlet, Outlet, Refused, ThreadInlet, fail_stop};
+
+const NAME: &str = "apply_loop";
+
+/// Where ApplyLoop sends to.
+#[derive(Debug)]
+pub struct ApplyEdges {
+    /// Batches of operations go here.
+    pub mvcc: ThreadInlet<MvccMessage>,
+    /// Woken when history was given up.
+    pub compactor: Inlet<CompactorMessage>,
+}
+
+/// The actor; see the module's text.
+pub struct ApplyLoop {
+    core: ApplyCore,
+    edges: ApplyEdges,
+    committed: Option<Outlet<Committed>>,
+    fatal: FatalReport,
+}
+
+impl ApplyLoop {
+    /// The actor over its core and mailbox.
+    pub fn new(
+        core: ApplyCore,
+        edges: ApplyEdges,
+        committed: Outlet<Committed>,
+        fatal: FatalReport,
+    ) -> Self {
+        Self { core, edges, committed: Some(committed), fatal }
+    }
+
+    fn apply(&mut self, committed: Vec<Committed>) {
+        match self.core.plan(committed) {
+            Ok(Some(batch)) => self.hand_on(batch),
+            Ok(None) => {}
+            Err(error) => (self.fatal)(NAME, error),
+        }
+    }
+
+    fn hand_on(&self, batch: ApplyBatch) {
+        let compacts =
+            batch.operations.iter().any(|op| matches!(op.kind, OperationKind::Compaction(_)));
+        let sent = self.edges.mvcc.try_send(MvccMessage::Apply(batch));
+        assert!(
+            !matches!(sent, Err(Refused::Full(_))),
+            "Mvcc's mailbox holds RaftNode's whole window and what others may send"
+        );
+        if compacts {
+            // A full mailbox means that the compactor is awake anyway.
+            let _ = self.edges.compactor.try_send(CompactorMessage::Compacted);
+        }
+    }
+}
+
+impl Actor for ApplyLoop {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.add_stream(self.committed.take().expect("an actor starts once"));
+    }
+}
+
+impl StreamHandler<Vec<Committed>> for ApplyLoop {
+    fn handle(&mut self, batch: Vec<Committed>, _: &mut Self::Context) {
+        let fatal = FatalReport::clone(&self.fatal);
+        fail_stop(NAME, &fatal, || self.apply(batch));
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {}
+}

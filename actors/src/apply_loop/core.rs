@@ -1,0 +1,249 @@
+//! ApplyLoop's decisions, as a plain state machine.
+
+use std::sync::Arc;
+
+use castd_proto::castdpb::{self, request::Op};
+use castd_proto::etcdserverpb::alarm_request::AlarmAction;
+use castd_proto::etcdserverpb::request_op::Request as TxnOp;
+use castd_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse, AlarmType, RequestOp, TxnRequest};
+use prost::Message;
+use raft::eraftpb::EntryType;
+
+use super::{Committed, CommittedEntry};
+use crate::cluster::ClusterState;
+use crate::mvcc::{ApplyBatch, Operation, OperationKind, Outcome};
+use crate::shared::Error;
+
+/// The state of the cluster and what entries do to it.
+#[derive(Debug)]
+pub struct ApplyCore {
+    cluster: Arc<ClusterState>,
+}
+
+impl ApplyCore {
+    /// Starts from what a checkpoint holds or a bootstrap decided.
+    pub fn new(cluster: ClusterState) -> Self {
+        Self { cluster: Arc::new(cluster) }
+    }
+
+    /// Members, alarms and version as of the last entry.
+    pub fn cluster(&self) -> Arc<ClusterState> {
+        Arc::clone(&self.cluster)
+    }
+
+    /// Turns committed entries into one batch of operations; `None` when there
+    /// are no entries.
+    ///
+    /// # Errors
+    /// When an entry cannot be read: this member does not understand its own
+    /// log and must not go on.
+    pub fn plan(&mut self, committed: Vec<Committed>) -> Result<Option<ApplyBatch>, String> {
+        let mut batch = ApplyBatch {
+            index: 0,
+            term: 0,
+            log_bytes: 0,
+            cluster: self.cluster(),
+            operations: Vec::new(),
+        };
+        for CommittedEntry { entry, reply } in committed.into_iter().flat_map(|c| c.entries) {
+            batch.index = entry.index;
+            batch.term = entry.term;
+            batch.log_bytes += entry.data.len() as u64;
+            if entry.data.is_empty() {
+                // A new leader's first entry.
+                continue;
+            }
+            if entry.entry_type() != EntryType::EntryNormal {
+                return Err(format!("entry {} changes the membership, which this version cannot", entry.index));
+            }
+            let request = castdpb::Request::decode(entry.data)
+                .map_err(|error| format!("entry {} cannot be read: {error}", entry.index))?;
+            if let Some(op) = request.op {
+                batch.operations.push(Operation { kind: self.decide(op), reply });
+            }
+        }
+        batch.cluster = self.cluster();
+        Ok((batch.index > 0).then_some(batch))
+    }
+
+    fn decide(&mut self, op: Op) -> OperationKind {
+        if let Some(error) = self.refusal(&op) {
+            return OperationKind::Decided(Err(error));
+        }
+        match op {
+            Op::Put(request) => OperationKind::Put(request),
+            Op::DeleteRange(request) => OperationKind::DeleteRange(request),
+            Op::Txn(request) => OperationKind::Txn(request),
+            Op::Compaction(request) => OperationKind::Compaction(request),
+            Op::LeaseGrant(request) => OperationKind::LeaseGrant(request),
+            Op::LeaseRevoke(request) => OperationKind::LeaseRevoke(request),
+            Op::LeaseCheckpoint(request) => OperationKind::LeaseCheckpoint(request),
+            Op::Alarm(request) => {
+                OperationKind::Decided(Ok(Outcome::Alarm(self.alarm(&request))))
+            }
+            Op::MemberAttributes(attributes) => {
+                let cluster = Arc::make_mut(&mut self.cluster);
+                if let Some(member) = cluster.members.get_mut(&attributes.member_id) {
+                    member.name = attributes.name;
+                    member.client_urls = attributes.client_urls;
+                }
+                OperationKind::Decided(Ok(Outcome::Done))
+            }
+            Op::ClusterVersion(version) => {
+                Arc::make_mut(&mut self.cluster).version = Some(version.version);
+                OperationKind::Decided(Ok(Outcome::Done))
+            }
+            // Nobody proposes reads: they change nothing.
+            Op::Range(_) => OperationKind::Decided(Ok(Outcome::Done)),
+        }
+    }
+
+    /// Why an alarm forbids the operation.
+    fn refusal(&self, op: &Op) -> Option<Error> {
+        if self.cluster.has_alarm(AlarmType::Corrupt) && touches_keys(op) {
+            return Some(Error::Corrupt);
+        }
+        let grows = match op {
+            Op::Put(_) | Op::LeaseGrant(_) => true,
+            Op::Txn(txn) => puts(txn),
+            _ => false,
+        };
+        (grows && self.cluster.has_alarm(AlarmType::Nospace)).then_some(Error::NoSpace)
+    }
+
+    fn alarm(&mut self, request: &AlarmRequest) -> AlarmResponse {
+        let kind = request.alarm;
+        let alarm = (kind, request.member_id);
+        let response = |alarms: Vec<(i32, u64)>| AlarmResponse {
+            header: None,
+            alarms: alarms
+                .into_iter()
+                .map(|(alarm, member_id)| AlarmMember { member_id, alarm })
+                .collect(),
+        };
+        match request.action() {
+            AlarmAction::Get => {
+                let all = self.cluster.alarms.iter().copied();
+                response(all.filter(|(k, _)| kind == AlarmType::None as i32 || *k == kind).collect())
+            }
+            AlarmAction::Activate if kind == AlarmType::None as i32 => response(Vec::new()),
+            AlarmAction::Activate => {
+                Arc::make_mut(&mut self.cluster).alarms.insert(alarm);
+                response(vec![alarm])
+            }
+            AlarmAction::Deactivate => {
+                let gone = Arc::make_mut(&mut self.cluster).alarms.remove(&alarm);
+                response(gone.then_some(alarm).into_iter().collect())
+            }
+        }
+    }
+}
+
+fn touches_keys(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Put(_)
+            | Op::DeleteRange(_)
+            | Op::Txn(_)
+            | Op::Compaction(_)
+            | Op::LeaseGrant(_)
+            | Op::LeaseRevoke(_)
+            | Op::Range(_)
+    )
+}
+
+/// Whether a transaction may put something, in any branch.
+fn puts(txn: &TxnRequest) -> bool {
+    let op_puts = |op: &RequestOp| match &op.request {
+        Some(TxnOp::RequestPut(_)) => true,
+        Some(TxnOp::RequestTxn(inner)) => puts(inner),
+        _ => false,
+    };
+    txn.success.iter().chain(&txn.failure).any(op_puts)
+}
+
+#[cfg(test)]
+mod tests {
+    use castd_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
+    use raft::eraftpb::Entry;
+
+    use super::*;
+
+    fn core() -> ApplyCore {
+        ApplyCore::new(ClusterState::default())
+    }
+
+    fn entry(index: u64, op: Op) -> CommittedEntry {
+        let request = castdpb::Request { op: Some(op), ..Default::default() };
+        let data = request.encode_to_vec().into();
+        CommittedEntry { entry: Entry { index, term: 1, data, ..Entry::default() }, reply: None }
+    }
+
+    fn plan(core: &mut ApplyCore, ops: Vec<Op>) -> Vec<OperationKind> {
+        let entries = ops.into_iter().zip(1..).map(|(op, index)| entry(index, op)).collect();
+        let batch = core.plan(vec![Committed { entries }]).unwrap().unwrap();
+        batch.operations.into_iter().map(|operation| operation.kind).collect()
+    }
+
+    fn alarm(action: AlarmAction, kind: AlarmType) -> Op {
+        let (action, alarm) = (action as i32, kind as i32);
+        Op::Alarm(AlarmRequest { action, member_id: 7, alarm })
+    }
+
+    #[test]
+    fn a_full_database_takes_deletions_but_no_puts() {
+        let put = || Op::Put(PutRequest { key: "k".into(), ..Default::default() });
+        let delete = Op::DeleteRange(DeleteRangeRequest { key: "k".into(), ..Default::default() });
+        let nested = TxnRequest {
+            failure: vec![RequestOp { request: Some(TxnOp::RequestPut(PutRequest::default())) }],
+            ..Default::default()
+        };
+        let nested = RequestOp { request: Some(TxnOp::RequestTxn(nested)) };
+        let txn = Op::Txn(TxnRequest { success: vec![nested], ..Default::default() });
+        let kinds = plan(
+            &mut core(),
+            vec![
+                alarm(AlarmAction::Activate, AlarmType::Nospace),
+                put(),
+                delete,
+                txn,
+                alarm(AlarmAction::Deactivate, AlarmType::Nospace),
+                put(),
+            ],
+        );
+        assert!(matches!(kinds[1], OperationKind::Decided(Err(Error::NoSpace))));
+        assert!(matches!(kinds[2], OperationKind::DeleteRange(_)));
+        assert!(matches!(kinds[3], OperationKind::Decided(Err(Error::NoSpace))));
+        assert!(matches!(kinds[5], OperationKind::Put(_)));
+    }
+
+    #[test]
+    fn alarms_are_listed_by_kind() {
+        let mut core = core();
+        plan(&mut core, vec![alarm(AlarmAction::Activate, AlarmType::Corrupt)]);
+        for (kind, found) in [(AlarmType::None, 1), (AlarmType::Corrupt, 1), (AlarmType::Nospace, 0)] {
+            let kinds = plan(&mut core, vec![alarm(AlarmAction::Get, kind)]);
+            let OperationKind::Decided(Ok(Outcome::Alarm(response))) = &kinds[0] else {
+                panic!("an alarm request has an alarm answer: {kinds:?}")
+            };
+            assert_eq!(response.alarms.len(), found);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_an_error() {
+        let entry = Entry { index: 9, term: 1, data: vec![0xff; 3].into(), ..Entry::default() };
+        let committed = Committed { entries: vec![CommittedEntry { entry, reply: None }] };
+        let error = core().plan(vec![committed]).unwrap_err();
+        assert!(error.contains("entry 9"), "{error}");
+    }
+
+    #[test]
+    fn empty_entries_move_the_index_only() {
+        let entry = Entry { index: 3, term: 2, ..Entry::default() };
+        let committed = Committed { entries: vec![CommittedEntry { entry, reply: None }] };
+        let batch = core().plan(vec![committed]).unwrap().unwrap();
+        assert_eq!((batch.index, batch.term, batch.operations.len()), (3, 2, 0));
+        assert!(core().plan(Vec::new()).unwrap().is_none());
+    }
+}

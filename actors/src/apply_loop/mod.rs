@@ -1,0 +1,33 @@
+//! ApplyLoop: turns the committed log into operations, in order.
+//!
+//! Owns the cluster's state (members, alarms, version) and decides what a
+//! committed entry means under it. Receives committed entries from RaftNode,
+//! sends batches of operations to Mvcc and word of compactions to Compactor.
+//! Never answers a client itself: outcomes it decides travel through Mvcc with
+//! the others, so that answers come in log order and after the view shows them.
+
+mod actor;
+mod core;
+
+use raft::eraftpb::Entry;
+
+pub use actor::{ApplyEdges, ApplyLoop};
+pub use core::ApplyCore;
+
+use crate::mvcc::Reply;
+
+/// A batch of committed entries, in order.
+#[derive(Debug)]
+pub struct Committed {
+    /// The entries.
+    pub entries: Vec<CommittedEntry>,
+}
+
+/// A committed entry and whoever proposed it on this member.
+#[derive(Debug)]
+pub struct CommittedEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// Who waits for its outcome.
+    pub reply: Option<Reply>,
+}

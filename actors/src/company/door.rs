@@ -1,0 +1,214 @@
+//! The company's door: everything that the faces can ask of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use castd_proto::castdpb::request::Op;
+use castd_proto::castdpb::{ClusterVersion, MemberAttributes};
+use castd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::lease_manager::LeaseMessage;
+use crate::mvcc::{Applied, LeaseKeys, MvccMessage, View};
+use crate::proposer::Proposer;
+use crate::raft_node::{RaftMessage, RaftStatus, ReadReply};
+use crate::shared::{Error, Inlet, MailboxStats, Published, Refused, Switchboard, ThreadInlet};
+use crate::wal_writer::Identity;
+use crate::watch_hub::{WatchDoor, WatchHandle};
+
+/// The door. Cheap to clone; may be used from any thread.
+#[derive(Clone, Debug)]
+pub struct Company {
+    pub(super) identity: Identity,
+    pub(super) proposer: Proposer,
+    pub(super) raft_requests: Inlet<RaftMessage>,
+    pub(super) mvcc: ThreadInlet<MvccMessage>,
+    pub(super) leases: Inlet<LeaseMessage>,
+    pub(super) watches: WatchDoor,
+    pub(super) view: Published<View>,
+    pub(super) status: Published<RaftStatus>,
+    pub(super) board: Switchboard,
+    pub(super) lease_ttl_min_s: i64,
+    /// Questions that may be with Mvcc at a time: its mailbox must always have
+    /// room for RaftNode's whole window.
+    pub(super) questions: Arc<Semaphore>,
+}
+
+/// A lease as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Seconds that were granted.
+    pub granted_ttl_s: i64,
+    /// Seconds left.
+    pub ttl_s: i64,
+    /// The keys it holds, in order, if they were asked for.
+    pub keys: Vec<Bytes>,
+}
+
+impl Company {
+    /// Whose data this is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The newest applied state.
+    pub fn view(&self) -> Arc<View> {
+        self.view.get()
+    }
+
+    /// What raft knows.
+    pub fn raft(&self) -> Arc<RaftStatus> {
+        self.status.get()
+    }
+
+    /// Every mailbox of the company.
+    pub fn mailboxes(&self) -> Vec<Arc<MailboxStats>> {
+        self.board.all()
+    }
+
+    /// A reply's header at `revision`.
+    pub fn header(&self, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
+            revision,
+            raft_term: self.status.get().term,
+        }
+    }
+
+    /// Replicates and applies a write.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRequests`] at once when the company is full, otherwise
+    /// what the write meets.
+    pub async fn propose(&self, op: Op) -> Result<Applied, Error> {
+        let op = match op {
+            Op::LeaseGrant(mut grant) => {
+                grant.ttl = grant.ttl.max(self.lease_ttl_min_s);
+                Op::LeaseGrant(grant)
+            }
+            op => op,
+        };
+        self.proposer.propose(op).await
+    }
+
+    /// Returns when everything that was committed at the time of the call can
+    /// be seen in [`Company::view`].
+    ///
+    /// # Errors
+    /// [`Error::TooManyRequests`] at once when too many wait;
+    /// [`Error::Stopped`] when the member ends.
+    pub async fn read_index(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        match self.raft_requests.try_send(RaftMessage::ReadIndex(ReadReply(reply))) {
+            Ok(()) => answer.await.unwrap_or(Err(Error::Stopped)),
+            Err(Refused::Full(_)) => Err(Error::TooManyRequests),
+            Err(Refused::Closed(_)) => Err(Error::Stopped),
+        }
+    }
+
+    /// Gives a lease its full time again. Answers with that time in seconds, 0
+    /// when there is no such lease.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`], [`Error::Stopped`].
+    pub async fn lease_keep_alive(&self, id: i64) -> Result<i64, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.ask_leases(LeaseMessage::KeepAlive { id, reply }).await?;
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// How long a lease has, and which keys it holds if `keys` says so; `None`
+    /// when there is no such lease.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRequests`], [`Error::Stopped`].
+    pub async fn lease_time_to_live(&self, id: i64, keys: bool) -> Result<Option<LeaseInfo>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.ask_leases(LeaseMessage::TimeToLive { id, reply }).await?;
+        let Some(left) = answer.await.map_err(|_| Error::Stopped)? else { return Ok(None) };
+        let keys = match keys {
+            true => self.lease_keys(id).await?.map(|lease| lease.keys).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        Ok(Some(LeaseInfo { granted_ttl_s: left.granted_ttl_s, ttl_s: left.ttl_s, keys }))
+    }
+
+    /// All leases, the one that ends first in front.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn leases(&self) -> Result<Vec<i64>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.ask_leases(LeaseMessage::List { reply }).await?;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+
+    /// Opens a watch stream.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn watch(&self) -> Result<(WatchHandle, mpsc::Receiver<WatchResponse>), Error> {
+        self.watches.open().await
+    }
+
+    /// Packs everything anew that has anything dead in it; reads and writes go on.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRequests`], [`Error::Stopped`].
+    pub async fn defragment(&self) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        self.ask_mvcc(MvccMessage::Defragment { done }, answer).await
+    }
+
+    /// Tells the cluster this member's name and client URLs, and the version
+    /// that all members understand, where they are not known yet.
+    ///
+    /// # Errors
+    /// What the proposals meet.
+    pub async fn publish(
+        &self,
+        name: &str,
+        client_urls: &[String],
+        version: &str,
+    ) -> Result<(), Error> {
+        self.read_index().await?;
+        let view = self.view();
+        let known = view.cluster().members.get(&self.identity.member_id);
+        if known.is_none_or(|member| member.name != name || member.client_urls != client_urls) {
+            let attributes = MemberAttributes {
+                member_id: self.identity.member_id,
+                name: name.to_owned(),
+                client_urls: client_urls.to_vec(),
+            };
+            self.propose(Op::MemberAttributes(attributes)).await?;
+        }
+        if view.cluster().version.as_deref() != Some(version) {
+            let version = ClusterVersion { version: version.to_owned() };
+            self.propose(Op::ClusterVersion(version)).await?;
+        }
+        Ok(())
+    }
+
+    async fn lease_keys(&self, id: i64) -> Result<Option<LeaseKeys>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.ask_mvcc(MvccMessage::LeaseKeys { id, reply }, answer).await
+    }
+
+    async fn ask_mvcc<T>(
+        &self,
+        message: MvccMessage,
+        answer: oneshot::Receiver<T>,
+    ) -> Result<T, Error> {
+        let _permit = self.questions.acquire().await.map_err(|_| Error::Stopped)?;
+        match self.mvcc.try_send(message) {
+            Ok(()) => answer.await.map_err(|_| Error::Stopped),
+            Err(Refused::Full(_)) => Err(Error::TooManyRequests),
+            Err(Refused::Closed(_)) => Err(Error::Stopped),
+        }
+    }
+
+    async fn ask_leases(&self, message: LeaseMessage) -> Result<(), Error> {
+        self.leases.send(message).await.map_err(|_| Error::Stopped)
+    }
+}

@@ -1,0 +1,22 @@
+//! The company as a whole: its start, its placement on threads, and its door.
+//!
+//! ```text
+//!  faces ── Proposer, read_index ──▶ RaftNode ──▶ WalWriter (own thread)
+//!    ▲                                  │  ▲ Persisted, Applied, Sealed
+//!    │ view (immutable)                 ▼  │
+//!    │                              ApplyLoop ──▶ Mvcc (own thread) ──▶ Checkpointer (own thread)
+//!    │                                  │            │ events     │ lease changes
+//!    └── watch ◀── WatchHub ◀───────────┼────────────┘            ▼
+//!                                   Compactor              LeaseManager
+//! ```
+//! One arbiter (a thread of actix) carries RaftNode, ApplyLoop, LeaseManager,
+//! Compactor and PeerTransport, another one WatchHub: hops inside an arbiter
+//! cost no wake-up, and a burst of events does not delay consensus.
+
+mod door;
+mod open;
+mod start;
+
+pub use door::{Company, LeaseInfo};
+pub use open::{OpenError, Opened, open};
+pub use start::{CompanyConfig, Running, StartError, start};

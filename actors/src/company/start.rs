@@ -1,0 +1,325 @@
+//! Starting the company and ending it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actix::{Actor, Arbiter};
+use prometheus::{IntCounter, Registry};
+use tokio::sync::Semaphore;
+
+use super::door::Company;
+use super::open::Opened;
+use crate::apply_loop::{ApplyCore, ApplyEdges, ApplyLoop};
+use crate::checkpointer::{
+    CheckpointEvents, CheckpointMetrics, Checkpointer, CheckpointerOptions, Sealed, StoreError,
+};
+use crate::compactor::{AutoCompaction, Compactor, CompactorEdges, Schedule, ScrubPace};
+use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseSettings};
+use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, SealPolicy};
+use crate::peer_transport::PeerTransport;
+use crate::proposer::Proposer;
+use crate::raft_node::{
+    RaftCompletion, RaftCore, RaftEdges, RaftNode, RaftSettings, RaftStatus,
+};
+use crate::shared::{
+    Credits, FatalReport, Inlet, Published, Switchboard, ThreadInlet, spawn_thread,
+};
+use crate::wal_writer::{self, WalError, WalEvents, WalHandle, WalMessage, WalMetrics};
+use crate::watch_hub::{HubCore, HubEdges, HubMetrics, HubSettings, WatchDoor, WatchHub};
+
+/// Requests inside the company at a time: etcd refuses when as many entries
+/// are committed but not applied.
+const REQUESTS_INSIDE: usize = 5000;
+/// Bytes of those requests.
+const BYTES_INSIDE: usize = 256 << 20;
+/// Completions on their way to RaftNode: its windows and one seal.
+const COMPLETIONS: usize = 256;
+/// Messages for Mvcc: the commit window, and questions from elsewhere.
+const MVCC_MESSAGES: usize = 256;
+/// Questions that may be with Mvcc at a time.
+const QUESTIONS: usize = 32;
+/// Messages for RaftNode from clients: proposals are counted by credits, and
+/// reads wait for room.
+const RAFT_REQUESTS: usize = 16_384;
+
+/// How a member is to run.
+#[derive(Clone)]
+pub struct CompanyConfig {
+    /// The heartbeat interval, which is raft's tick.
+    pub heartbeat: Duration,
+    /// The election timeout.
+    pub election: Duration,
+    /// Whether candidates ask first whether they could win.
+    pub pre_vote: bool,
+    /// Applied entries in memory before the log there is compacted.
+    pub snapshot_count: u64,
+    /// Entries kept in memory when it is.
+    pub catchup_entries: u64,
+    /// When a checkpoint is due.
+    pub seal: SealPolicy,
+    /// Automatic compaction.
+    pub compaction: AutoCompaction,
+    /// The pace at which compaction frees what it gave up.
+    pub scrub: ScrubPace,
+    /// How often silent watchers are told how far they are.
+    pub watch_progress: Duration,
+    /// Watch responses above this are sent in fragments to those who asked, in bytes.
+    pub watch_fragment_bytes: usize,
+    /// Where figures are registered.
+    pub registry: Registry,
+    /// Told when the member cannot go on; must end the process.
+    pub fatal: FatalReport,
+}
+
+impl std::fmt::Debug for CompanyConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CompanyConfig").field("seal", &self.seal).finish_non_exhaustive()
+    }
+}
+
+/// Why the company cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operating system refuses a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// raft refuses its settings.
+    #[error("raft cannot start: {0}")]
+    Raft(#[from] raft::Error),
+    /// A figure's name is taken.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The running company. Dropping it does not end it: call [`Running::stop`].
+#[derive(Debug)]
+pub struct Running {
+    core: Arbiter,
+    hub: Arbiter,
+    wal: WalHandle,
+    wal_thread: JoinHandle<()>,
+    mvcc: ThreadInlet<MvccMessage>,
+    mvcc_thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends the company: nothing more is proposed, what was accepted is synced.
+    pub fn stop(self) {
+        // The arbiters end first, so that nobody sends any more.
+        self.core.stop();
+        self.hub.stop();
+        let _ = self.core.join();
+        let _ = self.hub.join();
+        // A mailbox that is closed belongs to a thread that has ended already.
+        let _ = self.mvcc.try_send(MvccMessage::Stop);
+        let _ = self.wal.send(WalMessage::Stop);
+        let _ = self.wal_thread.join();
+        drop(self.mvcc);
+        let _ = self.mvcc_thread.join();
+    }
+}
+
+/// Starts every actor over what was opened.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running), StartError> {
+    let zero = Instant::now();
+    let Opened { identity, store, cluster, applied, applied_term, log, .. } = opened;
+    let registry = &config.registry;
+    let board = Switchboard::default();
+    let fatal = FatalReport::clone(&config.fatal);
+
+    let (raft_requests, requests) = board.mailbox("raft_requests", RAFT_REQUESTS);
+    let (completed, completions) = board.mailbox("raft_completions", COMPLETIONS);
+    let (apply, committed) = board.mailbox("apply_loop", 2 * crate::raft_node::COMMIT_WINDOW);
+    let (mvcc, mvcc_messages) = board.thread_mailbox("mvcc", MVCC_MESSAGES);
+    let (leases, lease_messages) = board.mailbox("lease_manager", 4096);
+    let (hub, hub_messages) = board.mailbox("watch_hub", 1024);
+    let (compactor, compactor_messages) = board.mailbox("compactor", 4);
+    let (peers, peer_messages) = board.mailbox("peer_transport", 1024);
+
+    let view = Published::new(store.view(applied, applied_term, cluster.clone().into()));
+    let status = Published::new(RaftStatus::default());
+    let credits = Credits::new(REQUESTS_INSIDE, BYTES_INSIDE);
+    let proposer = Proposer::new(raft_requests.clone(), credits, first_id());
+
+    let wal_events = WalToRaft { raft: completed.clone(), fatal: FatalReport::clone(&fatal) };
+    let (wal, wal_thread) = wal_writer::spawn(
+        opened.wal,
+        2 * crate::raft_node::APPEND_WINDOW + 2,
+        wal_events,
+        WalMetrics::new(registry)?,
+    )?;
+    let seal_events = SealToMvcc { mvcc: mvcc.clone(), fatal: FatalReport::clone(&fatal) };
+    let checkpointer = Checkpointer::start(
+        Box::new(opened.checkpoints),
+        Box::new(seal_events),
+        CheckpointMetrics::register(registry)?,
+        &CheckpointerOptions::default(),
+    )?;
+
+    let mvcc_actor = Mvcc::new(
+        identity,
+        store,
+        view.clone(),
+        MvccEdges {
+            raft: completed,
+            leases: leases.clone(),
+            hub: hub.clone(),
+            checkpointer: checkpointer.link(),
+        },
+        config.seal,
+        MvccMetrics::new(registry)?,
+    );
+    let mvcc_thread = spawn_thread("mvcc", FatalReport::clone(&fatal), move || {
+        mvcc_actor.run(&mvcc_messages);
+    })?;
+
+    let raft_core = RaftCore::new(raft_settings(config, identity.member_id, applied), log)?;
+    let undeliverable = IntCounter::new(
+        "castd_peer_messages_undeliverable_total",
+        "Raft messages for members that this one has no link to.",
+    )?;
+    registry.register(Box::new(undeliverable.clone()))?;
+    let raft_edges = RaftEdges { wal: wal.clone(), apply, peers, status: status.clone() };
+    let raft_node = RaftNode::new(
+        raft_core,
+        raft_edges,
+        config.heartbeat,
+        requests,
+        completions,
+        FatalReport::clone(&fatal),
+    );
+    let apply_loop = ApplyLoop::new(
+        ApplyCore::new(cluster),
+        ApplyEdges { mvcc: mvcc.clone(), compactor },
+        committed,
+        FatalReport::clone(&fatal),
+    );
+    let grace = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
+    let lease_settings = LeaseSettings { promotion_grace_ms: grace, ..LeaseSettings::default() };
+    let lease_manager = LeaseManager::new(
+        LeaseCore::new(lease_settings, opened.leases, 0),
+        LeaseEdges { proposer: proposer.clone(), raft: status.clone() },
+        zero,
+        lease_messages,
+        FatalReport::clone(&fatal),
+    );
+    let compactor_actor = Compactor::new(
+        Schedule::new(config.compaction, 0),
+        config.scrub,
+        CompactorEdges {
+            proposer: proposer.clone(),
+            mvcc: mvcc.clone(),
+            view: view.clone(),
+            raft: status.clone(),
+        },
+        zero,
+        compactor_messages,
+    );
+    let hub_settings = HubSettings {
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id,
+        fragment_bytes: config.watch_fragment_bytes,
+    };
+    let watch_hub = WatchHub::new(
+        HubCore::new(hub_settings, view.get(), HubMetrics::new(registry)?),
+        HubEdges { view: view.clone(), raft: status.clone() },
+        config.watch_progress,
+        hub_messages,
+        FatalReport::clone(&fatal),
+    );
+
+    let core_arbiter = Arbiter::new();
+    let hub_arbiter = Arbiter::new();
+    PeerTransport::start_in_arbiter(&core_arbiter.handle(), move |_| {
+        PeerTransport::new(peer_messages, undeliverable)
+    });
+    WatchHub::start_in_arbiter(&hub_arbiter.handle(), move |_| watch_hub);
+    LeaseManager::start_in_arbiter(&core_arbiter.handle(), move |_| lease_manager);
+    Compactor::start_in_arbiter(&core_arbiter.handle(), move |_| compactor_actor);
+    ApplyLoop::start_in_arbiter(&core_arbiter.handle(), move |_| apply_loop);
+    RaftNode::start_in_arbiter(&core_arbiter.handle(), move |_| raft_node);
+
+    let company = Company {
+        identity,
+        proposer,
+        raft_requests,
+        mvcc: mvcc.clone(),
+        leases,
+        watches: WatchDoor::new(hub),
+        view,
+        status,
+        board,
+        lease_ttl_min_s: lease_ttl_min_s(config.election),
+        questions: Arc::new(Semaphore::new(QUESTIONS)),
+    };
+    let running =
+        Running { core: core_arbiter, hub: hub_arbiter, wal, wal_thread, mvcc, mvcc_thread };
+    Ok((company, running))
+}
+
+fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSettings {
+    let ticks = config.election.as_nanos() / config.heartbeat.as_nanos().max(1);
+    RaftSettings {
+        member_id,
+        election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX),
+        pre_vote: config.pre_vote,
+        snapshot_count: config.snapshot_count,
+        catchup_entries: config.catchup_entries,
+        applied,
+        run: first_id(),
+    }
+}
+
+/// Ids of this run: milliseconds since 1970 leave room for a million proposals
+/// in each, so no later run can begin below where this one ends.
+fn first_id() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0) << 20
+}
+
+/// A lease must outlive the election of a new leader: three halves of the
+/// election timeout, in whole seconds.
+fn lease_ttl_min_s(election: Duration) -> i64 {
+    i64::try_from((election.as_millis() * 3).div_ceil(2000)).unwrap_or(i64::MAX)
+}
+
+struct WalToRaft {
+    raft: Inlet<RaftCompletion>,
+    fatal: FatalReport,
+}
+
+impl WalEvents for WalToRaft {
+    fn persisted(&mut self, ready_number: u64) {
+        self.raft.send_blocking(RaftCompletion::Persisted { ready: ready_number });
+    }
+
+    fn failed(&mut self, error: WalError) {
+        (self.fatal)("wal_writer", error.to_string());
+    }
+}
+
+struct SealToMvcc {
+    mvcc: ThreadInlet<MvccMessage>,
+    fatal: FatalReport,
+}
+
+impl CheckpointEvents for SealToMvcc {
+    fn sealed(&mut self, sealed: Sealed) {
+        tracing::info!(
+            applied_index = sealed.applied_index,
+            took = ?sealed.took,
+            bytes_written = sealed.bytes_written,
+            volumes = sealed.volumes,
+            "sealed a checkpoint"
+        );
+        self.mvcc.send_blocking(MvccMessage::Sealed(sealed));
+    }
+
+    fn failed(&mut self, error: StoreError) {
+        (self.fatal)("checkpointer", error.to_string());
+    }
+}

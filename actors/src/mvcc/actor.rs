@@ -1,0 +1,286 @@
+//! The shell of Mvcc: takes batches off its mailbox, runs the store, publishes
+//! the view, and sends what follows from it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::checkpoint::StoreMeta;
+use super::messages::{
+    Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation, OperationKind,
+    Outcome, Reply,
+};
+use super::metrics::MvccMetrics;
+use super::record::Record;
+use super::scrub::ScrubProgress;
+use super::store::Store;
+use super::view::View;
+use crate::checkpointer::{CheckpointerLink, Reclaim, RevisionKey, SealJob, Sealed};
+use crate::lease_manager::LeaseMessage;
+use crate::raft_node::RaftCompletion;
+use crate::shared::{Error, Inlet, Published, ThreadOutlet};
+use crate::wal_writer::Identity;
+use crate::watch_hub::HubMessage;
+
+/// Where Mvcc sends to.
+#[derive(Debug)]
+pub struct MvccEdges {
+    /// Told what is applied, which gives its credit back, and what is sealed.
+    pub raft: Inlet<RaftCompletion>,
+    /// Told of changes to leases.
+    pub leases: Inlet<LeaseMessage>,
+    /// Told of every change to a key.
+    pub hub: Inlet<HubMessage>,
+    /// Given a view to seal now and then.
+    pub checkpointer: CheckpointerLink,
+}
+
+/// When a checkpoint is due.
+#[derive(Clone, Copy, Debug)]
+pub struct SealPolicy {
+    /// Bytes of raft log since the last one.
+    pub log_bytes: u64,
+    /// Raft entries since the last one.
+    pub entries: u64,
+}
+
+/// The actor; see the module's text.
+#[derive(Debug)]
+pub struct Mvcc {
+    identity: Identity,
+    store: Store,
+    view: Published<View>,
+    edges: MvccEdges,
+    policy: SealPolicy,
+    metrics: MvccMetrics,
+    sealing: bool,
+    log_bytes: u64,
+    last_sealed_index: u64,
+    /// The newest compact revision that all sealed volumes were written after.
+    clean_floor: i64,
+    /// Physical compactions that are not finished yet.
+    physical: Vec<(i64, Reply, Applied)>,
+}
+
+impl Mvcc {
+    /// The actor over a store as a checkpoint gave it; `view` shows it.
+    pub fn new(
+        identity: Identity,
+        store: Store,
+        view: Published<View>,
+        edges: MvccEdges,
+        policy: SealPolicy,
+        metrics: MvccMetrics,
+    ) -> Self {
+        let last_sealed_index = view.get().applied_index;
+        let clean_floor = store.clean_floor();
+        Self {
+            identity,
+            store,
+            view,
+            edges,
+            policy,
+            metrics,
+            sealing: false,
+            log_bytes: 0,
+            last_sealed_index,
+            clean_floor,
+            physical: Vec::new(),
+        }
+    }
+
+    /// Runs until it is told to stop or nobody can reach it any more.
+    pub fn run(mut self, outlet: &ThreadOutlet<MvccMessage>) {
+        while let Some(message) = outlet.take() {
+            let started = Instant::now();
+            if matches!(message, MvccMessage::Stop) {
+                return;
+            }
+            self.handle(message);
+            outlet.stats().served(started);
+        }
+    }
+
+    fn handle(&mut self, message: MvccMessage) {
+        match message {
+            MvccMessage::Apply(batch) => self.apply(batch),
+            MvccMessage::Scrub { records, progress } => self.scrub(records, progress),
+            MvccMessage::LeaseKeys { id, reply } => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.lease_keys(id));
+            }
+            MvccMessage::Defragment { done } => {
+                self.store.rewrite_all();
+                self.publish_store();
+                let _ = done.send(());
+            }
+            MvccMessage::Sealed(sealed) => self.sealed(&sealed),
+            MvccMessage::Stop => {}
+        }
+    }
+
+    fn apply(&mut self, batch: ApplyBatch) {
+        let mut answers = Vec::with_capacity(batch.operations.len());
+        let mut changes = Vec::new();
+        for Operation { kind, reply } in batch.operations {
+            let physical = matches!(&kind, OperationKind::Compaction(request) if request.physical);
+            let outcome = self.run_one(kind, &mut changes);
+            let revision = self.store.revision();
+            let answer = outcome.map(|outcome| Applied { revision, outcome });
+            match (reply, answer) {
+                (None, _) => {}
+                (Some(reply), Ok(applied)) if physical => {
+                    self.physical.push((self.store.compact_revision(), reply, applied));
+                }
+                (Some(reply), answer) => answers.push((reply, answer)),
+            }
+        }
+        let records = self.store.finish_batch();
+        let view = self.store.view(batch.index, batch.term, batch.cluster);
+        let view = Arc::new(view);
+        self.view.set(Arc::clone(&view));
+        // Answers only after the view shows what they speak of, so that a client
+        // reads its own writes at any isolation level.
+        for (reply, answer) in answers {
+            reply.send(answer);
+        }
+        self.announce(&view, records, changes);
+        self.log_bytes += batch.log_bytes;
+        self.seal_if_due(&view);
+    }
+
+    fn run_one(
+        &mut self,
+        kind: OperationKind,
+        changes: &mut Vec<LeaseChange>,
+    ) -> Result<Outcome, Error> {
+        match kind {
+            OperationKind::Put(request) => {
+                self.metrics.puts.inc();
+                self.store.put(request).map(Outcome::Put)
+            }
+            OperationKind::DeleteRange(request) => {
+                self.metrics.deletes.inc();
+                Ok(Outcome::DeleteRange(self.store.delete_range(&request)))
+            }
+            OperationKind::Txn(request) => {
+                self.metrics.txns.inc();
+                self.store.txn(request).map(Outcome::Txn)
+            }
+            OperationKind::Compaction(request) => {
+                self.store.compact(&request).map(Outcome::Compaction)
+            }
+            OperationKind::LeaseGrant(request) => {
+                let response = self.store.lease_grant(&request)?;
+                changes.push(LeaseChange::Granted { id: response.id, ttl_s: response.ttl });
+                Ok(Outcome::LeaseGrant(response))
+            }
+            OperationKind::LeaseRevoke(request) => {
+                let response = self.store.lease_revoke(&request)?;
+                changes.push(LeaseChange::Revoked { id: request.id });
+                Ok(Outcome::LeaseRevoke(response))
+            }
+            OperationKind::LeaseCheckpoint(request) => {
+                for lease in request.leases {
+                    let (id, remaining_s) = (lease.id, lease.remaining_ttl_s);
+                    self.store.lease_checkpoint(id, remaining_s);
+                    changes.push(LeaseChange::Remaining { id, remaining_s });
+                }
+                Ok(Outcome::Done)
+            }
+            OperationKind::Decided(outcome) => outcome,
+        }
+    }
+
+    /// Tells the others what the batch did. These edges are sized to their
+    /// windows or drained by actors that never wait for Mvcc, so waiting here
+    /// for room ends.
+    fn announce(&self, view: &Arc<View>, records: Vec<Record>, changes: Vec<LeaseChange>) {
+        if !changes.is_empty() {
+            self.edges.leases.send_blocking(LeaseMessage::Changed(changes));
+        }
+        if !records.is_empty() {
+            self.metrics.observe(&records);
+            let batch = EventBatch { view: Arc::clone(view), records: Arc::new(records) };
+            self.edges.hub.send_blocking(HubMessage::Events(batch));
+        }
+        self.edges.raft.send_blocking(RaftCompletion::Applied { index: view.applied_index });
+    }
+
+    fn scrub(&mut self, records: usize, progress: oneshot::Sender<ScrubProgress>) {
+        let done = self.store.scrub(records);
+        self.publish_store();
+        let (finished, waiting) = std::mem::take(&mut self.physical)
+            .into_iter()
+            .partition(|(revision, _, _)| *revision <= done.marked && done.done);
+        self.physical = waiting;
+        let finished: Vec<(i64, Reply, Applied)> = finished;
+        for (_, reply, applied) in finished {
+            reply.send(Ok(applied));
+        }
+        // A compactor that is being restarted asks again.
+        let _ = progress.send(done);
+    }
+
+    /// Publishes the store after a change that no log entry made.
+    fn publish_store(&mut self) {
+        let last = self.view.get();
+        let view =
+            self.store.view(last.applied_index, last.applied_term, Arc::clone(&last.cluster));
+        self.view.set(Arc::new(view));
+    }
+
+    fn lease_keys(&self, id: i64) -> Option<LeaseKeys> {
+        let lease = self.store.leases().get(id)?;
+        let keys = lease.keys().map(bytes::Bytes::copy_from_slice).collect();
+        Some(LeaseKeys { granted_ttl_s: lease.ttl_s, keys })
+    }
+
+    fn seal_if_due(&mut self, view: &Arc<View>) {
+        let entries = view.applied_index - self.last_sealed_index;
+        let due = self.log_bytes >= self.policy.log_bytes || entries >= self.policy.entries;
+        if self.sealing || !due {
+            return;
+        }
+        let meta = StoreMeta {
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
+            revision: view.revision,
+            compact_revision: view.compact_revision,
+            leases: self.store.lease_meta(),
+            cluster: view.cluster().clone(),
+        };
+        let job = SealJob {
+            applied_index: view.applied_index,
+            applied_term: view.applied_term,
+            last: RevisionKey { main: view.revision, sub: u32::MAX },
+            meta: meta.to_bytes(),
+            compact_revision: view.compact_revision,
+            reclaim: self.reclaim(view),
+            source: Arc::clone(view) as Arc<_>,
+        };
+        // From now on a volume may come to be that was written at this compact
+        // revision, whatever becomes of the older ones.
+        self.store.set_clean_floor(self.clean_floor.min(view.compact_revision));
+        if self.edges.checkpointer.try_seal(job).is_ok() {
+            self.sealing = true;
+            self.log_bytes = 0;
+            self.last_sealed_index = view.applied_index;
+        }
+    }
+
+    /// Deletions wait for old volumes to be written anew; when they are many,
+    /// it is time to do that.
+    fn reclaim(&self, view: &View) -> Reclaim {
+        let many = self.store.unsettled() as u64 > 10_000.max(view.keys() / 4);
+        if many { Reclaim::All } else { Reclaim::Paced }
+    }
+
+    fn sealed(&mut self, sealed: &Sealed) {
+        self.sealing = false;
+        self.clean_floor = sealed.clean_floor;
+        self.store.set_clean_floor(sealed.clean_floor);
+        self.edges.raft.send_blocking(RaftCompletion::Sealed { index: sealed.applied_index });
+    }
+}

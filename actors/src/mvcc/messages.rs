@@ -1,0 +1,183 @@
+//! What Mvcc takes and answers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use castd_proto::castdpb::LeaseCheckpoint;
+use castd_proto::etcdserverpb::{
+    AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest,
+    PutResponse, TxnRequest, TxnResponse,
+};
+use tokio::sync::oneshot;
+
+use super::record::Record;
+use super::scrub::ScrubProgress;
+use super::view::View;
+use crate::checkpointer::Sealed;
+use crate::cluster::ClusterState;
+use crate::shared::{Error, Permit};
+
+/// A message to Mvcc.
+#[derive(Debug)]
+pub enum MvccMessage {
+    /// Committed operations, in log order.
+    Apply(ApplyBatch),
+    /// Do a piece of the work that compaction left, of about this many records.
+    Scrub {
+        /// Records to look at.
+        records: usize,
+        /// Where to say how far the work is.
+        progress: oneshot::Sender<ScrubProgress>,
+    },
+    /// Which keys a lease holds; `None` when there is no such lease.
+    LeaseKeys {
+        /// The lease's id.
+        id: i64,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Option<LeaseKeys>>,
+    },
+    /// Pack everything anew that has anything dead in it.
+    Defragment {
+        /// Told when it is done.
+        done: oneshot::Sender<()>,
+    },
+    /// A checkpoint became durable.
+    Sealed(Sealed),
+    /// End the thread after what was sent before.
+    Stop,
+}
+
+/// The keys of a lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseKeys {
+    /// Seconds that were granted.
+    pub granted_ttl_s: i64,
+    /// The keys, in order.
+    pub keys: Vec<Bytes>,
+}
+
+/// A batch of committed operations.
+#[derive(Debug)]
+pub struct ApplyBatch {
+    /// Raft index of the last entry in the batch, also when it holds no operation.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Bytes of the batch in the raft log.
+    pub log_bytes: u64,
+    /// Members and alarms after the batch.
+    pub cluster: Arc<ClusterState>,
+    /// The operations.
+    pub operations: Vec<Operation>,
+}
+
+/// One committed operation and whoever waits for its outcome here.
+#[derive(Debug)]
+pub struct Operation {
+    /// What to do.
+    pub kind: OperationKind,
+    /// Who waits, if it was proposed on this member.
+    pub reply: Option<Reply>,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the names are etcd's")]
+pub enum OperationKind {
+    Put(PutRequest),
+    DeleteRange(DeleteRangeRequest),
+    Txn(TxnRequest),
+    Compaction(CompactionRequest),
+    LeaseGrant(LeaseGrantRequest),
+    LeaseRevoke(LeaseRevokeRequest),
+    LeaseCheckpoint(LeaseCheckpoint),
+    /// Decided already by ApplyLoop; only its place in the order matters here.
+    Decided(Result<Outcome, Error>),
+}
+
+/// The way back to whoever proposed, with the share of the company's room that
+/// the request took.
+pub struct Reply {
+    sender: oneshot::Sender<Result<Applied, Error>>,
+    _permit: Option<Permit>,
+}
+
+impl Reply {
+    /// A reply, and the end at which it arrives.
+    pub fn new(permit: Option<Permit>) -> (Self, oneshot::Receiver<Result<Applied, Error>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { sender, _permit: permit }, receiver)
+    }
+
+    /// Answers. A client that went away hears nothing.
+    pub fn send(self, outcome: Result<Applied, Error>) {
+        // A receiver that is gone is a client that gave up: what it asked for
+        // happened all the same.
+        let _ = self.sender.send(outcome);
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reply")
+    }
+}
+
+/// What an operation did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The store's revision after it.
+    pub revision: i64,
+    /// Its answer, without the outer header.
+    pub outcome: Outcome,
+}
+
+/// An operation's answer.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the names are etcd's")]
+pub enum Outcome {
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Compaction(CompactionResponse),
+    LeaseGrant(LeaseGrantResponse),
+    LeaseRevoke(LeaseRevokeResponse),
+    Alarm(AlarmResponse),
+    /// Done, with nothing to say.
+    Done,
+}
+
+/// What changed in one batch, for the watch hub.
+#[derive(Clone, Debug)]
+pub struct EventBatch {
+    /// The store after the batch.
+    pub view: Arc<View>,
+    /// The changes, in order.
+    pub records: Arc<Vec<Record>>,
+}
+
+/// A change to the leases, for the lease manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// A lease came to be.
+    Granted {
+        /// Its id.
+        id: i64,
+        /// Seconds that were granted.
+        ttl_s: i64,
+    },
+    /// A lease is gone.
+    Revoked {
+        /// Its id.
+        id: i64,
+    },
+    /// How much a lease has left, as its leader counted it.
+    Remaining {
+        /// Its id.
+        id: i64,
+        /// Seconds left.
+        remaining_s: i64,
+    },
+}

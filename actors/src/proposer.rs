@@ -1,0 +1,46 @@
+//! The door for writes: admission, encoding, and the wait for the outcome.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use castd_proto::castdpb::{Request, request::Op};
+use prost::Message;
+
+use crate::mvcc::{Applied, Reply};
+use crate::raft_node::{Propose, RaftMessage};
+use crate::shared::{Credits, Error, Inlet, Refused};
+
+/// Proposes on behalf of clients or of other actors. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Proposer {
+    raft: Inlet<RaftMessage>,
+    credits: Credits,
+    next_id: Arc<AtomicU64>,
+}
+
+impl Proposer {
+    /// A door with the company's credits. `first_id` must be above every id
+    /// that an earlier run of this member can have used.
+    pub fn new(raft: Inlet<RaftMessage>, credits: Credits, first_id: u64) -> Self {
+        Self { raft, credits, next_id: Arc::new(AtomicU64::new(first_id)) }
+    }
+
+    /// Proposes `op` and waits until it is applied here.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRequests`] at once when the company is full; what the
+    /// operation meets when it is applied; [`Error::Stopped`] when the member
+    /// ends meanwhile.
+    pub async fn propose(&self, op: Op) -> Result<Applied, Error> {
+        let data = Request { op: Some(op), ..Request::default() }.encode_to_vec();
+        let permit = self.credits.take(data.len()).ok_or(Error::TooManyRequests)?;
+        let (reply, outcome) = Reply::new(Some(permit));
+        let id = self.next_id.fetch_add(1, Relaxed);
+        let message = RaftMessage::Propose(Propose { id, data: data.into(), reply });
+        match self.raft.try_send(message) {
+            Ok(()) => outcome.await.unwrap_or(Err(Error::Stopped)),
+            Err(Refused::Full(_)) => Err(Error::TooManyRequests),
+            Err(Refused::Closed(_)) => Err(Error::Stopped),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The shell of RaftNode: an actix actor that feeds its core and carries out
+//! what comes back.
+
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, StreamHandler};
+
+use super::core::{Effects, RaftCore};
+use super::messages::{Propose, RaftCompletion, RaftMessage, RaftStatus};
+use crate::apply_loop::Committed;
+use crate::peer_transport::PeerMessage;
+use crate::shared::{FatalReport, Inlet, Outlet, Published, Refused, fail_stop};
+use crate::wal_writer::{WalHandle, WalMessage};
+
+const NAME: &str = "raft_node";
+
+/// Where RaftNode sends to, and where it is heard.
+#[derive(Debug)]
+pub struct RaftEdges {
+    /// The log on disk.
+    pub wal: WalHandle,
+    /// Committed entries go here.
+    pub apply: Inlet<Committed>,
+    /// Messages to peers go here.
+    pub peers: Inlet<PeerMessage>,
+    /// The status is shown here.
+    pub status: Published<RaftStatus>,
+}
+
+/// The actor; see the module's text.
+pub struct RaftNode {
+    core: RaftCore,
+    edges: RaftEdges,
+    tick: Duration,
+    requests: Option<Outlet<RaftMessage>>,
+    completions: Option<Outlet<RaftCompletion>>,
+    fatal: FatalReport,
+}
+
+impl RaftNode {
+    /// The actor over its core and mailboxes. `tick` is the heartbeat interval.
+    pub fn new(
+        core: RaftCore,
+        edges: RaftEdges,
+        tick: Duration,
+        requests: Outlet<RaftMessage>,
+        completions: Outlet<RaftCompletion>,
+        fatal: FatalReport,
+    ) -> Self {
+        let (requests, completions) = (Some(requests), Some(completions));
+        Self { core, edges, tick, requests, completions, fatal }
+    }
+
+    /// Runs `input` on the core and carries out everything that follows. A
+    /// panic on the way ends the process.
+    fn step(&mut self, input: impl FnOnce(&mut RaftCore, &mut Effects)) {
+        let fatal = FatalReport::clone(&self.fatal);
+        fail_stop(NAME, &fatal, || {
+            let mut effects = Effects::default();
+            input(&mut self.core, &mut effects);
+            self.core.process(&mut effects);
+            self.carry_out(effects);
+        });
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        if let Some(status) = effects.status {
+            self.edges.status.set(status.into());
+        }
+        for append in effects.appends {
+            self.to_wal(WalMessage::Append(append));
+        }
+        if let Some(index) = effects.release {
+            self.to_wal(WalMessage::Release { index });
+        }
+        for committed in effects.committed {
+            let sent = self.edges.apply.try_send(committed);
+            // An edge as large as its window takes every message; one that is
+            // closed belongs to an actor whose end is the process's.
+            let full = matches!(sent, Err(Refused::Full(_)));
+            assert!(!full, "ApplyLoop's mailbox holds the whole window");
+        }
+        for message in effects.messages {
+            // A message to a peer may always be lost: raft sends it again.
+            let _ = self.edges.peers.try_send(PeerMessage::Send(message));
+        }
+    }
+
+    fn to_wal(&self, message: WalMessage) {
+        let sent = self.edges.wal.try_send(message);
+        assert!(sent.is_ok(), "the WAL's mailbox holds the whole window: {sent:?}");
+    }
+}
+
+impl Actor for RaftNode {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        let requests = self.requests.take().expect("an actor starts once");
+        let completions = self.completions.take().expect("an actor starts once");
+        context.add_stream(requests);
+        context.add_stream(completions);
+        context.run_interval(self.tick, |node, _| node.step(|core, _| core.tick()));
+        self.step(|_, _| {});
+    }
+}
+
+impl StreamHandler<Vec<RaftMessage>> for RaftNode {
+    fn handle(&mut self, batch: Vec<RaftMessage>, _: &mut Self::Context) {
+        self.step(|core, _| {
+            let mut proposals: Vec<Propose> = Vec::with_capacity(batch.len());
+            let mut reads = Vec::new();
+            for message in batch {
+                match message {
+                    RaftMessage::Propose(proposal) => proposals.push(proposal),
+                    RaftMessage::ReadIndex(reply) => reads.push(reply),
+                }
+            }
+            core.propose(proposals);
+            core.read_index(reads);
+        });
+    }
+
+    /// The last request's sender is gone: nothing more will be asked, but what
+    /// was must still be finished.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+impl StreamHandler<Vec<RaftCompletion>> for RaftNode {
+    fn handle(&mut self, batch: Vec<RaftCompletion>, _: &mut Self::Context) {
+        self.step(|core, effects| {
+            for completion in batch {
+                core.complete(completion, effects);
+            }
+        });
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {}
+}

@@ -1,0 +1,180 @@
+//! The recent part of the raft log, in memory, where raft reads it.
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
+
+/// Entries behind a point up to which the log was given up, and what raft must
+/// know to start. The WAL has all of it on disk.
+#[derive(Debug, Default)]
+pub struct LogStore {
+    hard_state: HardState,
+    conf_state: ConfState,
+    /// Index and term of the entry before the first one.
+    base: (u64, u64),
+    entries: VecDeque<Entry>,
+    bytes: u64,
+}
+
+impl LogStore {
+    /// A log that continues after the entry at `base` (index and term).
+    pub fn new(
+        base: (u64, u64),
+        hard_state: HardState,
+        conf_state: ConfState,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let mut store =
+            Self { hard_state, conf_state, base, entries: VecDeque::new(), bytes: 0 };
+        store.append(entries);
+        store
+    }
+
+    /// Takes entries in; those that were there from the first one's index on
+    /// are replaced.
+    pub fn append(&mut self, entries: Vec<Entry>) {
+        let Some(first) = entries.first() else { return };
+        while self.last() >= first.index.max(self.base.0 + 1) {
+            let Some(dropped) = self.entries.pop_back() else { break };
+            self.bytes -= entry_bytes(&dropped);
+        }
+        assert_eq!(first.index, self.last() + 1, "entries continue the log without a gap");
+        self.bytes += entries.iter().map(entry_bytes).sum::<u64>();
+        self.entries.extend(entries);
+    }
+
+    /// Gives up entries up to `index`, if they are there.
+    pub fn compact(&mut self, index: u64) {
+        while let Some(entry) = self.entries.front()
+            && entry.index <= index
+        {
+            self.base = (entry.index, entry.term);
+            self.bytes -= entry_bytes(entry);
+            self.entries.pop_front();
+        }
+    }
+
+    /// Bytes of the entries held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Index of the first entry held.
+    pub fn first(&self) -> u64 {
+        self.base.0 + 1
+    }
+
+    fn last(&self) -> u64 {
+        self.base.0 + self.entries.len() as u64
+    }
+
+    fn position(&self, index: u64) -> Result<usize> {
+        if index <= self.base.0 {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        usize::try_from(index - self.base.0 - 1).map_err(|_| Error::Store(StorageError::Unavailable))
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> u64 {
+    (entry.data.len() + entry.context.len() + size_of::<Entry>()) as u64
+}
+
+impl Storage for LogStore {
+    fn initial_state(&self) -> Result<RaftState> {
+        Ok(RaftState {
+            hard_state: self.hard_state,
+            conf_state: self.conf_state.clone(),
+        })
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> Result<Vec<Entry>> {
+        let (start, end) = (self.position(low)?, self.position(high)?);
+        assert!(end <= self.entries.len(), "raft asks for entries up to the last one only");
+        let limit = max_size.into().unwrap_or(u64::MAX);
+        let mut size = 0;
+        let fits = |entry: &&Entry| {
+            let first = size == 0;
+            size += entry_bytes(entry);
+            first || size <= limit
+        };
+        Ok(self.entries.range(start..end).take_while(fits).cloned().collect())
+    }
+
+    fn term(&self, index: u64) -> Result<u64> {
+        if index == self.base.0 {
+            return Ok(self.base.1);
+        }
+        let entry = self.entries.get(self.position(index)?);
+        entry.map(|entry| entry.term).ok_or(Error::Store(StorageError::Unavailable))
+    }
+
+    fn first_index(&self) -> Result<u64> {
+        Ok(self.first())
+    }
+
+    fn last_index(&self) -> Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> Result<Snapshot> {
+        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index, term, data: vec![0; 10].into(), ..Entry::default() }
+    }
+
+    fn store() -> LogStore {
+        let entries = (5..=9).map(|index| entry(index, 2)).collect();
+        LogStore::new((4, 1), HardState::default(), ConfState::default(), entries)
+    }
+
+    fn indexes(entries: &[Entry]) -> Vec<(u64, u64)> {
+        entries.iter().map(|entry| (entry.index, entry.term)).collect()
+    }
+
+    #[test]
+    fn it_answers_for_what_it_holds() {
+        let store = store();
+        assert_eq!((store.first_index(), store.last_index()), (Ok(5), Ok(9)));
+        assert_eq!((store.term(4), store.term(9)), (Ok(1), Ok(2)));
+        assert_eq!(store.term(3), Err(Error::Store(StorageError::Compacted)));
+        assert_eq!(store.term(10), Err(Error::Store(StorageError::Unavailable)));
+        let some = store.entries(6, 9, None, GetEntriesContext::empty(false)).unwrap();
+        assert_eq!(indexes(&some), [(6, 2), (7, 2), (8, 2)]);
+        let one = store.entries(6, 9, 1, GetEntriesContext::empty(false)).unwrap();
+        assert_eq!(one.len(), 1, "one entry is given however large it is");
+    }
+
+    #[test]
+    fn a_new_leaders_entries_replace_old_ones() {
+        let mut store = store();
+        store.append(vec![entry(7, 3), entry(8, 3)]);
+        assert_eq!(store.last_index(), Ok(8));
+        assert_eq!((store.term(6), store.term(7)), (Ok(2), Ok(3)));
+    }
+
+    #[test]
+    fn compaction_keeps_the_last_ones_term() {
+        let mut store = store();
+        store.compact(7);
+        assert_eq!((store.first_index(), store.term(7), store.entries.len()), (Ok(8), Ok(2), 2));
+        store.compact(100);
+        assert_eq!((store.first_index(), store.last_index(), store.bytes()), (Ok(10), Ok(9), 0));
+        store.append(vec![entry(10, 4)]);
+        assert_eq!(store.term(10), Ok(4));
+    }
+}

@@ -1,0 +1,22 @@
+//! RaftNode: this member's voice in the consensus.
+//!
+//! Owns raft's state machine and the recent part of its log in memory.
+//! Receives proposals and read requests from the faces, ticks of the clock,
+//! and completions: what the WAL has made durable, what Mvcc has applied, what
+//! a checkpoint has sealed. Sends appends to WalWriter, committed entries to
+//! ApplyLoop, messages to PeerTransport, and publishes [`RaftStatus`]. Never
+//! touches a disk, a socket or a clock of its own, and never waits: what does
+//! not fit into a window stays inside raft until credit comes back.
+
+mod actor;
+mod core;
+mod log_store;
+mod logger;
+mod messages;
+#[cfg(test)]
+mod tests;
+
+pub use actor::{RaftEdges, RaftNode};
+pub use core::{APPEND_WINDOW, COMMIT_WINDOW, Effects, RaftCore, RaftSettings};
+pub use log_store::LogStore;
+pub use messages::{Propose, RaftCompletion, RaftMessage, RaftStatus, ReadReply};

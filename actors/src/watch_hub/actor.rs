@@ -1,0 +1,153 @@
+//! The shell of WatchHub.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
+use castd_proto::etcdserverpb::WatchResponse;
+use tokio::sync::mpsc::{OwnedPermit, Sender, error::TrySendError};
+
+use super::core::{HubCore, Outbox};
+use super::{HubMessage, StreamId, StreamRequest};
+use crate::mvcc::View;
+use crate::raft_node::RaftStatus;
+use crate::shared::{FatalReport, Outlet, Published, fail_stop};
+
+const NAME: &str = "watch_hub";
+
+/// What WatchHub needs of the others.
+#[derive(Debug)]
+pub struct HubEdges {
+    /// The newest view, which may be ahead of the events handed out.
+    pub view: Published<View>,
+    /// The term that headers show.
+    pub raft: Published<RaftStatus>,
+}
+
+#[derive(Debug, Default)]
+struct Streams(HashMap<StreamId, Sender<WatchResponse>>);
+
+impl Outbox for Streams {
+    fn offer(&mut self, stream: StreamId, response: WatchResponse) -> Result<(), Box<WatchResponse>> {
+        match self.0.get(&stream).map(|sender| sender.try_send(response)) {
+            Some(Err(TrySendError::Full(response))) => Err(Box::new(response)),
+            // A stream that has ended takes everything, until its close comes.
+            None | Some(Ok(()) | Err(TrySendError::Closed(_))) => Ok(()),
+        }
+    }
+}
+
+/// The actor; see the module's text.
+pub struct WatchHub {
+    core: HubCore,
+    edges: HubEdges,
+    streams: Streams,
+    /// Streams for which a turn to catch up is arranged.
+    arranged: HashSet<StreamId>,
+    progress_interval: Duration,
+    messages: Option<Outlet<HubMessage>>,
+    fatal: FatalReport,
+}
+
+impl WatchHub {
+    /// The actor over its core and mailbox.
+    pub fn new(
+        core: HubCore,
+        edges: HubEdges,
+        progress_interval: Duration,
+        messages: Outlet<HubMessage>,
+        fatal: FatalReport,
+    ) -> Self {
+        Self {
+            core,
+            edges,
+            streams: Streams::default(),
+            arranged: HashSet::new(),
+            progress_interval,
+            messages: Some(messages),
+            fatal,
+        }
+    }
+
+    fn handle(&mut self, message: HubMessage, context: &mut Context<Self>) {
+        match message {
+            HubMessage::Events(batch) => {
+                for stream in self.core.events(batch, &mut self.streams) {
+                    self.arrange(stream, context);
+                }
+            }
+            HubMessage::Open { stream, responses } => {
+                self.streams.0.insert(stream, responses);
+                self.core.open(stream);
+            }
+            HubMessage::Request { stream, request, slot } => {
+                self.answer(stream, request, slot);
+                self.arrange(stream, context);
+            }
+            HubMessage::Close { stream } => self.close(stream),
+        }
+    }
+
+    fn answer(&mut self, stream: StreamId, request: StreamRequest, slot: OwnedPermit<WatchResponse>) {
+        let response = match request {
+            StreamRequest::Create(request) => {
+                self.core.create(stream, &request, self.edges.view.get().revision())
+            }
+            StreamRequest::Cancel(id) => self.core.cancel(stream, id),
+            StreamRequest::Progress => self.core.progress(stream),
+        };
+        if let Some(response) = response {
+            slot.send(response);
+        }
+    }
+
+    /// Arranges a turn to catch up for when the stream has room.
+    fn arrange(&mut self, stream: StreamId, context: &mut Context<Self>) {
+        if !self.core.lags(stream) || !self.arranged.insert(stream) {
+            return;
+        }
+        let Some(sender) = self.streams.0.get(&stream).cloned() else { return };
+        let room = async move {
+            // The room is given back at once: the turn itself takes it.
+            drop(sender.reserve_owned().await);
+            // Others come first: there is always somebody who keeps up.
+            tokio::task::yield_now().await;
+        };
+        context.spawn(room.into_actor(self).map(move |(), hub, context| {
+            let fatal = FatalReport::clone(&hub.fatal);
+            fail_stop(NAME, &fatal, || {
+                hub.arranged.remove(&stream);
+                hub.core.catch_up(stream, &mut hub.streams);
+                hub.arrange(stream, context);
+            });
+        }));
+    }
+
+    fn close(&mut self, stream: StreamId) {
+        self.streams.0.remove(&stream);
+        self.core.close(stream);
+    }
+}
+
+impl Actor for WatchHub {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.add_stream(self.messages.take().expect("an actor starts once"));
+        context.run_interval(self.progress_interval, |hub, _| {
+            hub.core.notify_progress(&mut hub.streams);
+        });
+    }
+}
+
+impl StreamHandler<Vec<HubMessage>> for WatchHub {
+    fn handle(&mut self, batch: Vec<HubMessage>, context: &mut Self::Context) {
+        let fatal = FatalReport::clone(&self.fatal);
+        fail_stop(NAME, &fatal, || {
+            self.core.set_term(self.edges.raft.get().term);
+            batch.into_iter().for_each(|message| self.handle(message, context));
+        });
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {}
+}

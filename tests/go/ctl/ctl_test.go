@@ -1,0 +1,122 @@
+package ctl
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"castd.test/conformance/harness"
+)
+
+//go:embed steps.txt
+var stepsText string
+
+const (
+	// ctlEnv may name etcdctl 3.4; without it the one on the PATH is taken.
+	ctlEnv = "ETCDCTL_34"
+	// etcdEnv may name etcd 3.4; without it the one on the PATH is taken.
+	etcdEnv = "ETCD_34"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// find gives the path of a program of version 3.4.
+func find(t *testing.T, env, name string, versionArgs ...string) string {
+	t.Helper()
+	path := os.Getenv(env)
+	if path == "" {
+		path = name
+	}
+	path, err := exec.LookPath(path)
+	if err != nil {
+		t.Skipf("no %s: install %s 3.4 or name it in %s", name, name, env)
+	}
+	cmd := exec.Command(path, versionArgs...)
+	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
+	out, err := cmd.CombinedOutput()
+	harness.Fatal(t, err)
+	if !strings.Contains(strings.ToLower(string(out)), "version: 3.4.") {
+		t.Skipf("%s is not of version 3.4: %s", path, out)
+	}
+	return path
+}
+
+// runAll runs every step against one server.
+func runAll(t *testing.T, etcdctl string, s *harness.Server, steps []step) (*runner, []result) {
+	t.Helper()
+	r := &runner{etcdctl: etcdctl, addr: s.Addr, captured: map[string]string{}}
+	results := make([]result, len(steps))
+	for i, step := range steps {
+		out, err := r.run(step)
+		if err != nil {
+			t.Errorf("steps.txt:%d [%s] on %s: %v", step.line, step.name, s.Version(), err)
+		}
+		results[i] = out
+	}
+	return r, results
+}
+
+func TestEqualToEtcd34(t *testing.T) {
+	etcdctl, etcd := find(t, ctlEnv, "etcdctl", "version"), find(t, etcdEnv, "etcd", "--version")
+	steps, err := parse(stepsText)
+	harness.Fatal(t, err)
+	reference := harness.StartBinary(t, etcd)
+	theirs, want := runAll(t, etcdctl, reference, steps)
+	reference.Kill(t)
+	server := harness.StartAt(t, reference)
+	ours, got := runAll(t, etcdctl, server, steps)
+	for i, step := range steps {
+		t.Run(step.name, func(t *testing.T) {
+			where := fmt.Sprintf("steps.txt:%d: etcdctl %s: ", step.line, strings.Join(step.words, " "))
+			if want[i].vain != "" {
+				t.Errorf("%setcd itself gave %s: %s", where, want[i].vain, want[i].stdout)
+			}
+			if step.newer != nil && !server.Older("3.5") {
+				if !step.newer.MatchString(got[i].stdout) {
+					t.Errorf("%sstdout: got %q, want a match of %s", where, got[i].stdout, step.newer)
+				}
+			} else {
+				harness.Equal(t, where+"stdout", fmt.Sprintf("%q", ours.normalise(got[i].stdout)), fmt.Sprintf("%q", theirs.normalise(want[i].stdout)))
+			}
+			harness.Equal(t, where+"stderr", ours.normalise(got[i].stderr), theirs.normalise(want[i].stderr))
+			harness.Equal(t, where+"exit", got[i].exit, want[i].exit)
+		})
+	}
+	t.Logf("%d commands compared", len(steps))
+}
+
+var (
+	number   = regexp.MustCompile(`[0-9]+(\.[0-9]+)?`)
+	progress = regexp.MustCompile(`[^\n]*\r`)
+)
+
+// check perf takes a minute of its own; both servers run it at the same time.
+// Its figures are the machine's; its lines and verdicts must be the same.
+func TestCheckPerf(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	etcdctl, etcd := find(t, ctlEnv, "etcdctl", "version"), find(t, etcdEnv, "etcd", "--version")
+	servers := []*harness.Server{harness.StartBinary(t, etcd), harness.Start(t)}
+	outputs := make([]string, len(servers))
+	var both sync.WaitGroup
+	for i, s := range servers {
+		both.Go(func() {
+			cmd := exec.Command(etcdctl, "check", "perf", "--load=s")
+			cmd.Env = []string{"ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=" + s.Addr}
+			out, err := cmd.Output()
+			text := number.ReplaceAllString(progress.ReplaceAllString(string(out), ""), "<n>")
+			outputs[i] = fmt.Sprintf("%s exit: %v", text, err)
+		})
+	}
+	both.Wait()
+	harness.Equal(t, "check perf", outputs[1], outputs[0])
+	if !strings.Contains(outputs[1], "PASS: Throughput is <n> writes/s") || !strings.Contains(outputs[1], "PASS\n") {
+		t.Errorf("did not pass: %q", outputs[1])
+	}
+}
