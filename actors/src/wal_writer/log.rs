@@ -100,7 +100,7 @@ impl Wal {
     pub(super) fn begin_epoch(&mut self) -> Result<(), WalError> {
         // Cannot overflow: each epoch takes a record, and a segment ends before 2^35 bytes.
         self.writer.epoch += 1;
-        self.put_hard_state(self.state.hard_state.clone())?;
+        self.put_hard_state(self.state.hard_state)?;
         self.write()?;
         self.sync()
     }

@@ -78,12 +78,12 @@ impl Model {
             self.entries.push(entry.clone());
         }
         if let Some(state) = &request.hard_state {
-            self.state = state.clone();
+            self.state = *state;
         }
     }
 
     fn restart_behind(&mut self, index: u64) {
-        *self = Self { start: index, entries: Vec::new(), state: self.state.clone() };
+        *self = Self { start: index, entries: Vec::new(), state: self.state };
     }
 
     fn release(&mut self, index: u64) {
@@ -124,7 +124,7 @@ impl World {
     fn expect(&mut self, request: &Append) {
         let mut model = self.now();
         if let Some(state) = &request.hard_state {
-            model.state = HardState { commit: model.state.commit, ..state.clone() };
+            model.state = HardState { commit: model.state.commit, ..*state };
             self.since.push(model.clone());
         }
         for entry in &request.entries {
