@@ -19,8 +19,8 @@
 pub mod apply_loop;
 pub mod checkpointer;
 pub mod cluster;
-pub mod company;
 pub mod compactor;
+pub mod company;
 pub mod lease_manager;
 pub mod mvcc;
 pub mod peer_transport;

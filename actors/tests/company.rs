@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use castd_actors::cluster::{ClusterState, MemberInfo};
-use castd_actors::company::{Company, CompanyConfig, Running, open, start};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
+use castd_actors::company::{Company, CompanyConfig, Running, open, start};
 use castd_actors::mvcc::{Outcome, SealPolicy};
 use castd_actors::shared::Error;
 use castd_actors::wal_writer::{Identity, WalOptions};
@@ -41,8 +41,7 @@ const EAGER: SealPolicy = SealPolicy { log_bytes: u64::MAX, entries: 20 };
 fn begin(dir: &Path, seal: SealPolicy) -> (Company, Running) {
     let identity = Identity { cluster_id: 1, member_id: MEMBER };
     let member = MemberInfo { id: MEMBER, name: "m".to_owned(), ..MemberInfo::default() };
-    let bootstrap =
-        ClusterState { members: [(MEMBER, member)].into(), ..ClusterState::default() };
+    let bootstrap = ClusterState { members: [(MEMBER, member)].into(), ..ClusterState::default() };
     let wal = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(dir.join("wal")) };
     let opened = open(wal, &dir.join("snap"), identity, &bootstrap).unwrap();
     start(opened, &config(seal)).unwrap()

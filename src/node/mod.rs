@@ -6,6 +6,7 @@
 
 mod data_dir;
 mod identity;
+mod options;
 mod probe;
 mod run;
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_rt::{Arbiter, ArbiterHandle};
 use castd_actors::Company;
-use castd_actors::company::{CompanyConfig, OpenError, Running, StartError, open, start};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
+use castd_actors::company::{CompanyConfig, OpenError, Running, StartError, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::shared::FatalReport;
 use castd_actors::wal_writer::WalOptions;
@@ -14,9 +15,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::data_dir::{DataDir, DataDirError};
 use super::identity::bootstrap;
+use super::options::server_options;
 use crate::config::{self, Config, ETCD_VERSION};
 use crate::logging::FATAL;
-use crate::server::{ServeError, Server, ServerOptions};
+use crate::server::{Listeners, Serving, serve};
 
 /// Log and entries between two checkpoints: as much as a restart replays at most.
 const SEAL: SealPolicy = SealPolicy { log_bytes: 64 << 20, entries: 500_000 };
@@ -36,9 +38,12 @@ pub enum RunError {
     /// The company cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A listener cannot be opened.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
+    /// A URL cannot be listened at.
+    #[error("{0}")]
+    Listen(String),
+    /// A figure's name is taken.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// The system refuses something else.
     #[error("{what}: {source}")]
     System {
@@ -59,6 +64,8 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
         lock_memory()?;
     }
     let _data_dir = DataDir::open(&config.data_dir, &config.member_dir())?;
+    let options = server_options(&config).map_err(RunError::Listen)?;
+    let listeners = Listeners::bind(&options).map_err(|e| RunError::Listen(e.to_string()))?;
     let registry = Registry::new();
     let (company, running) = start_company(&config, &registry)?;
     let identity = company.identity();
@@ -67,7 +74,9 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
           "cluster-id" = format!("{:x}", identity.cluster_id) },
         "started member"
     );
-    let server = Server::start(company.clone(), ServerOptions::from(&config), registry).await?;
+    let arbiters: Vec<Arbiter> = (0..network_arbiters()).map(|_| Arbiter::new()).collect();
+    let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
+    let server = serve(listeners, &company, &registry, options, &handles)?;
     tokio::select! {
         () = announce(&company, &config) => {}
         signal = signals.next() => return Ok(stop(server, running, signal).await),
@@ -115,9 +124,9 @@ fn auto_compaction(mode: config::AutoCompaction) -> AutoCompaction {
         config::AutoCompaction::Periodic(retention) => AutoCompaction::Periodic {
             retention_ms: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
         },
-        config::AutoCompaction::Revision(retention) => AutoCompaction::Revision {
-            retention: i64::try_from(retention).unwrap_or(i64::MAX),
-        },
+        config::AutoCompaction::Revision(retention) => {
+            AutoCompaction::Revision { retention: i64::try_from(retention).unwrap_or(i64::MAX) }
+        }
     }
 }
 
@@ -140,8 +149,7 @@ async fn announce(company: &Company, config: &Config) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     tracing::info!(
-        { "cluster-id" = format!("{:x}", company.identity().cluster_id) },
-        version,
+        { "cluster-id" = format!("{:x}", company.identity().cluster_id), version },
         "published local member to cluster"
     );
 }
@@ -152,7 +160,12 @@ fn cluster_version() -> String {
     format!("{minor}.0")
 }
 
-async fn stop(server: Server, running: Running, signal: i32) -> i32 {
+/// Threads for the network: half of the cores, the other half is the company's.
+fn network_arbiters() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+async fn stop(server: Serving, running: Running, signal: i32) -> i32 {
     tracing::info!(signal, "received signal; shutting down");
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     server.stop().await;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use castd_proto::castdpb::{self, request::Op};
 use castd_proto::etcdserverpb::alarm_request::AlarmAction;
 use castd_proto::etcdserverpb::request_op::Request as TxnOp;
-use castd_proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmResponse, AlarmType, RequestOp, TxnRequest};
+use castd_proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, RequestOp, TxnRequest,
+};
 use prost::Message;
 use raft::eraftpb::EntryType;
 
@@ -54,7 +56,10 @@ impl ApplyCore {
                 continue;
             }
             if entry.entry_type() != EntryType::EntryNormal {
-                return Err(format!("entry {} changes the membership, which this version cannot", entry.index));
+                return Err(format!(
+                    "entry {} changes the membership, which this version cannot",
+                    entry.index
+                ));
             }
             let request = castdpb::Request::decode(entry.data)
                 .map_err(|error| format!("entry {} cannot be read: {error}", entry.index))?;
@@ -78,9 +83,7 @@ impl ApplyCore {
             Op::LeaseGrant(request) => OperationKind::LeaseGrant(request),
             Op::LeaseRevoke(request) => OperationKind::LeaseRevoke(request),
             Op::LeaseCheckpoint(request) => OperationKind::LeaseCheckpoint(request),
-            Op::Alarm(request) => {
-                OperationKind::Decided(Ok(Outcome::Alarm(self.alarm(&request))))
-            }
+            Op::Alarm(request) => OperationKind::Decided(Ok(Outcome::Alarm(self.alarm(&request)))),
             Op::MemberAttributes(attributes) => {
                 let cluster = Arc::make_mut(&mut self.cluster);
                 if let Some(member) = cluster.members.get_mut(&attributes.member_id) {
@@ -124,7 +127,9 @@ impl ApplyCore {
         match request.action() {
             AlarmAction::Get => {
                 let all = self.cluster.alarms.iter().copied();
-                response(all.filter(|(k, _)| kind == AlarmType::None as i32 || *k == kind).collect())
+                response(
+                    all.filter(|(k, _)| kind == AlarmType::None as i32 || *k == kind).collect(),
+                )
             }
             AlarmAction::Activate if kind == AlarmType::None as i32 => response(Vec::new()),
             AlarmAction::Activate => {
@@ -221,7 +226,9 @@ mod tests {
     fn alarms_are_listed_by_kind() {
         let mut core = core();
         plan(&mut core, vec![alarm(AlarmAction::Activate, AlarmType::Corrupt)]);
-        for (kind, found) in [(AlarmType::None, 1), (AlarmType::Corrupt, 1), (AlarmType::Nospace, 0)] {
+        for (kind, found) in
+            [(AlarmType::None, 1), (AlarmType::Corrupt, 1), (AlarmType::Nospace, 0)]
+        {
             let kinds = plan(&mut core, vec![alarm(AlarmAction::Get, kind)]);
             let OperationKind::Decided(Ok(Outcome::Alarm(response))) = &kinds[0] else {
                 panic!("an alarm request has an alarm answer: {kinds:?}")

@@ -123,7 +123,11 @@ impl Company {
     ///
     /// # Errors
     /// [`Error::TooManyRequests`], [`Error::Stopped`].
-    pub async fn lease_time_to_live(&self, id: i64, keys: bool) -> Result<Option<LeaseInfo>, Error> {
+    pub async fn lease_time_to_live(
+        &self,
+        id: i64,
+        keys: bool,
+    ) -> Result<Option<LeaseInfo>, Error> {
         let (reply, answer) = oneshot::channel();
         self.ask_leases(LeaseMessage::TimeToLive { id, reply }).await?;
         let Some(left) = answer.await.map_err(|_| Error::Stopped)? else { return Ok(None) };

@@ -25,7 +25,9 @@ pub enum OpenError {
     #[error(transparent)]
     Wal(#[from] WalError),
     /// Something that a sealed checkpoint holds makes no sense.
-    #[error("the checkpoint in {dir} cannot be read: {reason}; restore a snapshot, or remove this member and add it again with an empty data directory")]
+    #[error(
+        "the checkpoint in {dir} cannot be read: {reason}; restore a snapshot, or remove this member and add it again with an empty data directory"
+    )]
     State {
         /// The checkpoint's directory.
         dir: PathBuf,
@@ -137,11 +139,8 @@ fn load(
     checkpoints: &mut SledStore,
     dir: &Path,
 ) -> Result<(Store, StoreMeta, LoadedMeta), OpenError> {
-    let unreadable =
-        |reason: String| OpenError::State { dir: dir.to_path_buf(), reason };
-    let sealed = checkpoints
-        .sealed()
-        .ok_or_else(|| unreadable("there is none".to_owned()))?;
+    let unreadable = |reason: String| OpenError::State { dir: dir.to_path_buf(), reason };
+    let sealed = checkpoints.sealed().ok_or_else(|| unreadable("there is none".to_owned()))?;
     let meta = StoreMeta::from_bytes(&sealed.meta).map_err(|e| unreadable(e.to_string()))?;
     let mut store = Store::default();
     let mut damage = None;
@@ -197,7 +196,11 @@ fn open_wal(
     Ok((wal_writer::create(options, identity)?, None))
 }
 
-fn log_store(sealed: &LoadedMeta, cluster: &ClusterState, recovered: Option<Recovered>) -> LogStore {
+fn log_store(
+    sealed: &LoadedMeta,
+    cluster: &ClusterState,
+    recovered: Option<Recovered>,
+) -> LogStore {
     let (learners, voters): (Vec<_>, Vec<_>) =
         cluster.members.values().partition(|member| member.is_learner);
     let ids = |members: Vec<&crate::cluster::MemberInfo>| members.iter().map(|m| m.id).collect();

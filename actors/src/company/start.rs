@@ -19,9 +19,7 @@ use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseSettings};
 use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, SealPolicy};
 use crate::peer_transport::PeerTransport;
 use crate::proposer::Proposer;
-use crate::raft_node::{
-    RaftCompletion, RaftCore, RaftEdges, RaftNode, RaftSettings, RaftStatus,
-};
+use crate::raft_node::{RaftCompletion, RaftCore, RaftEdges, RaftNode, RaftSettings, RaftStatus};
 use crate::shared::{
     Credits, FatalReport, Inlet, Published, Switchboard, ThreadInlet, spawn_thread,
 };

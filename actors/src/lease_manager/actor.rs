@@ -62,9 +62,8 @@ impl LeaseManager {
         for id in self.core.expired(self.now_ms()) {
             tracing::debug!(lease = format!("{id:016x}"), "lease expired");
             let proposer = self.edges.proposer.clone();
-            let revoke = async move {
-                proposer.propose(Op::LeaseRevoke(LeaseRevokeRequest { id })).await
-            };
+            let revoke =
+                async move { proposer.propose(Op::LeaseRevoke(LeaseRevokeRequest { id })).await };
             context.spawn(revoke.into_actor(self).map(move |outcome, manager, context| {
                 match outcome {
                     // The change that tells of the end is on its way. Meanwhile

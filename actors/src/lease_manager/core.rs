@@ -128,11 +128,8 @@ impl LeaseCore {
     /// anew, with what its last checkpoint left if there is one.
     pub fn lead(&mut self, leader: bool, now_ms: u64) {
         if leader && !self.leader {
-            let ids: Vec<(i64, u64)> = self
-                .leases
-                .iter()
-                .map(|(id, timing)| (*id, millis(timing.start_s())))
-                .collect();
+            let ids: Vec<(i64, u64)> =
+                self.leases.iter().map(|(id, timing)| (*id, millis(timing.start_s()))).collect();
             for (id, left_ms) in ids {
                 self.set_end(id, now_ms + left_ms + self.settings.promotion_grace_ms);
             }

@@ -146,4 +146,3 @@ impl From<Revision> for RevisionKey {
         Self { main: revision.main, sub: revision.sub }
     }
 }
-

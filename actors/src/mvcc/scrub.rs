@@ -230,9 +230,8 @@ impl Store {
             let dead = self.scrubber.dead.remove(&block.first());
             self.scrubber.rewrite.remove(&block.first());
             self.scrubber.dead_bytes -= dead.as_ref().map_or(0, |set| set.bytes as u64);
-            let is_dead = |slot: &usize| {
-                dead.as_ref().is_some_and(|set| set.slots.contains(&(*slot as u32)))
-            };
+            let is_dead =
+                |slot: &usize| dead.as_ref().is_some_and(|set| set.slots.contains(&(*slot as u32)));
             builder.copy(block, (0..block.len()).filter(|slot| !is_dead(slot)));
         }
         let replaced = self.log.replace(first, run.len(), builder.finish());
@@ -247,8 +246,8 @@ impl Store {
         let mut live = self.live_bytes(block);
         for next in self.log.sealed_after(first).unwrap_or_default() {
             live += self.live_bytes(next);
-            let worth = next.bytes() < BLOCK_BYTES / 4
-                || self.scrubber.rewrite.contains(&next.first());
+            let worth =
+                next.bytes() < BLOCK_BYTES / 4 || self.scrubber.rewrite.contains(&next.first());
             if live > BLOCK_BYTES || !worth || !self.log.same_chunk(first, next.first()) {
                 break;
             }

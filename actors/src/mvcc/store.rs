@@ -144,7 +144,11 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn put_in(&mut self, transaction: &mut Transaction, request: PutRequest) -> PutResponse {
+    pub(super) fn put_in(
+        &mut self,
+        transaction: &mut Transaction,
+        request: PutRequest,
+    ) -> PutResponse {
         let revision = transaction.next();
         let ignore_lease = request.ignore_lease;
         let (before, after) = self.index.update(&request.key, |before| {
@@ -224,7 +228,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::LeaseExists`].
-    pub fn lease_grant(&mut self, request: &LeaseGrantRequest) -> Result<LeaseGrantResponse, Error> {
+    pub fn lease_grant(
+        &mut self,
+        request: &LeaseGrantRequest,
+    ) -> Result<LeaseGrantResponse, Error> {
         self.leases.grant(request.id, request.ttl)?;
         Ok(LeaseGrantResponse { id: request.id, ttl: request.ttl, ..Default::default() })
     }
@@ -233,7 +240,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::LeaseNotFound`].
-    pub fn lease_revoke(&mut self, request: &LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Error> {
+    pub fn lease_revoke(
+        &mut self,
+        request: &LeaseRevokeRequest,
+    ) -> Result<LeaseRevokeResponse, Error> {
         let keys = self.leases.revoke(request.id)?;
         let mut transaction = self.begin();
         for key in keys {

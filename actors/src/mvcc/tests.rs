@@ -19,8 +19,15 @@ use crate::shared::Error;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put { key: u8, value: u16, lease: u8 },
-    Delete { from: u8, to: u8 },
+    Put {
+        key: u8,
+        value: u16,
+        lease: u8,
+    },
+    Delete {
+        from: u8,
+        to: u8,
+    },
     Grant(u8),
     Revoke(u8),
     /// Ends a batch: what came before becomes a block.
@@ -84,11 +91,8 @@ fn apply(store: &mut Store, model: &mut Model, step: Step) {
         Step::Put { key: number, value, lease } => put(store, model, &key(number), value, lease),
         Step::Delete { from, to } => {
             let (from, to) = (key(from), key(to));
-            let request = DeleteRangeRequest {
-                key: from.clone(),
-                range_end: to.clone(),
-                prev_kv: false,
-            };
+            let request =
+                DeleteRangeRequest { key: from.clone(), range_end: to.clone(), prev_kv: false };
             store.delete_range(&request);
             model.remove(|key, _| *key >= from && *key < to);
         }

@@ -3,7 +3,9 @@
 use castd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use castd_proto::etcdserverpb::request_op::Request;
 use castd_proto::etcdserverpb::response_op::Response;
-use castd_proto::etcdserverpb::{Compare, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse};
+use castd_proto::etcdserverpb::{
+    Compare, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+};
 use std::cmp::Ordering;
 
 use super::index::Entry;
@@ -115,7 +117,8 @@ impl Store {
             let entry = self.index.get(key).filter(Entry::is_live);
             return self.entry_holds(compare, entry);
         }
-        let mut live = self.index.iter_range(&range).filter(|(_, entry)| entry.is_live()).peekable();
+        let mut live =
+            self.index.iter_range(&range).filter(|(_, entry)| entry.is_live()).peekable();
         if live.peek().is_none() {
             return self.entry_holds(compare, None);
         }

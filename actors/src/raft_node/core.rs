@@ -329,6 +329,7 @@ impl RaftCore {
             is_learner: !raft.promotable(),
             term: raft.term,
             committed: raft.raft_log.committed,
+            applied: self.applied,
             last_index: raft.raft_log.last_index(),
             proposals_pending: self.waiting.len() as u64,
             ..self.status

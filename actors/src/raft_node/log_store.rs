@@ -25,8 +25,7 @@ impl LogStore {
         conf_state: ConfState,
         entries: Vec<Entry>,
     ) -> Self {
-        let mut store =
-            Self { hard_state, conf_state, base, entries: VecDeque::new(), bytes: 0 };
+        let mut store = Self { hard_state, conf_state, base, entries: VecDeque::new(), bytes: 0 };
         store.append(entries);
         store
     }
@@ -73,7 +72,8 @@ impl LogStore {
         if index <= self.base.0 {
             return Err(Error::Store(StorageError::Compacted));
         }
-        usize::try_from(index - self.base.0 - 1).map_err(|_| Error::Store(StorageError::Unavailable))
+        usize::try_from(index - self.base.0 - 1)
+            .map_err(|_| Error::Store(StorageError::Unavailable))
     }
 }
 
@@ -83,10 +83,7 @@ fn entry_bytes(entry: &Entry) -> u64 {
 
 impl Storage for LogStore {
     fn initial_state(&self) -> Result<RaftState> {
-        Ok(RaftState {
-            hard_state: self.hard_state,
-            conf_state: self.conf_state.clone(),
-        })
+        Ok(RaftState { hard_state: self.hard_state, conf_state: self.conf_state.clone() })
     }
 
     fn entries(

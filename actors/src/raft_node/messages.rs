@@ -71,6 +71,8 @@ pub struct RaftStatus {
     pub term: u64,
     /// The last committed index.
     pub committed: u64,
+    /// The last index that the state machine has applied.
+    pub applied: u64,
     /// The last index in the log.
     pub last_index: u64,
     /// How often a leader was seen to come, the first time included.

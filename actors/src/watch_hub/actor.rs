@@ -28,7 +28,11 @@ pub struct HubEdges {
 struct Streams(HashMap<StreamId, Sender<WatchResponse>>);
 
 impl Outbox for Streams {
-    fn offer(&mut self, stream: StreamId, response: WatchResponse) -> Result<(), Box<WatchResponse>> {
+    fn offer(
+        &mut self,
+        stream: StreamId,
+        response: WatchResponse,
+    ) -> Result<(), Box<WatchResponse>> {
         match self.0.get(&stream).map(|sender| sender.try_send(response)) {
             Some(Err(TrySendError::Full(response))) => Err(Box::new(response)),
             // A stream that has ended takes everything, until its close comes.
@@ -88,7 +92,12 @@ impl WatchHub {
         }
     }
 
-    fn answer(&mut self, stream: StreamId, request: StreamRequest, slot: OwnedPermit<WatchResponse>) {
+    fn answer(
+        &mut self,
+        stream: StreamId,
+        request: StreamRequest,
+        slot: OwnedPermit<WatchResponse>,
+    ) {
         let response = match request {
             StreamRequest::Create(request) => {
                 self.core.create(stream, &request, self.edges.view.get().revision())

@@ -37,7 +37,11 @@ pub trait Outbox {
     ///
     /// # Errors
     /// The response, when there is no room.
-    fn offer(&mut self, stream: StreamId, response: WatchResponse) -> Result<(), Box<WatchResponse>>;
+    fn offer(
+        &mut self,
+        stream: StreamId,
+        response: WatchResponse,
+    ) -> Result<(), Box<WatchResponse>>;
 }
 
 #[derive(Debug)]
@@ -245,8 +249,7 @@ impl HubCore {
             for (id, watcher) in state.watchers.iter_mut().filter(|(_, watcher)| watcher.notify) {
                 let silent = !std::mem::take(&mut watcher.spoken);
                 if silent && !watcher.lagging {
-                    let response =
-                        WatchResponse { header, watch_id: *id, ..Default::default() };
+                    let response = WatchResponse { header, watch_id: *id, ..Default::default() };
                     // Without room there is something else to read first.
                     let _ = out.offer(*stream, response);
                 }

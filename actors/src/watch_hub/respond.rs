@@ -68,7 +68,8 @@ pub(super) fn pack<'a>(
             _ => {
                 let header = Some(*header);
                 let events = vec![event];
-                parts.push((main, WatchResponse { header, watch_id, events, ..Default::default() }));
+                parts
+                    .push((main, WatchResponse { header, watch_id, events, ..Default::default() }));
                 bytes = size;
             }
         }

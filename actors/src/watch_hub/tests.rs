@@ -24,7 +24,11 @@ struct Rooms {
 }
 
 impl Outbox for Rooms {
-    fn offer(&mut self, stream: StreamId, response: WatchResponse) -> Result<(), Box<WatchResponse>> {
+    fn offer(
+        &mut self,
+        stream: StreamId,
+        response: WatchResponse,
+    ) -> Result<(), Box<WatchResponse>> {
         let free = self.free.entry(stream).or_default();
         if *free == 0 {
             return Err(Box::new(response));

@@ -1,0 +1,362 @@
+//! What one server does in one turn: fresh directory, start, work, stop.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::figures::{Figure, Figures, Row};
+use super::server::{Contender, Server};
+use super::summary::EMPTY_CALL;
+use crate::cli::{CompareArgs, default_threads};
+use crate::driver::{Pace, Plan, Work, measure};
+use crate::error::LoadError;
+use crate::keys::{KeySpace, Order, Values};
+use crate::process::memory;
+use crate::report::Report;
+use crate::work::empty::EmptyWork;
+use crate::work::fill::{fill, prefill};
+use crate::work::mixed::MixedWork;
+use crate::work::put::PutWork;
+use crate::work::range::{RangeWork, Shape};
+use crate::work::txn::{self, TxnWork};
+use crate::work::watch::{self, WatchOptions};
+
+/// Size of a key.
+const KEY_BYTES: usize = 8;
+/// Size of a value.
+const VALUE_BYTES: usize = 256;
+/// Keys of a work, unless its name says otherwise.
+const KEYS: u64 = 10_000;
+/// Keys that are read in pages.
+const PAGED_KEYS: u64 = 100_000;
+/// Keys a page.
+const PAGE_KEYS: u32 = 1000;
+/// Clients that read pages or count.
+const SCAN_CLIENTS: usize = 8;
+/// Clients that fill.
+const FILL_CLIENTS: usize = 256;
+/// Puts a second for the watchers of one key.
+const WATCHED_RATE: f64 = 50.0;
+/// How long calls and events are waited for at the end.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// What all works of a comparison have in common.
+#[derive(Debug)]
+pub(super) struct Bench {
+    connections: usize,
+    threads: usize,
+    seconds: Duration,
+    warmup: Duration,
+    /// Data directories are made in here.
+    pub(super) parent: PathBuf,
+}
+
+impl Bench {
+    /// From the command line.
+    ///
+    /// # Errors
+    /// When the directory does not exist.
+    pub(super) fn new(args: &CompareArgs) -> Result<Self, LoadError> {
+        let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let what = "cannot use the directory";
+        let parent = parent.canonicalize().map_err(|source| LoadError::File {
+            what,
+            path: parent.clone(),
+            source,
+        })?;
+        Ok(Self {
+            connections: args.connections.get(),
+            threads: args.threads.map_or_else(default_threads, std::num::NonZeroUsize::get),
+            seconds: args.seconds,
+            warmup: args.warmup,
+            parent,
+        })
+    }
+
+    fn fresh_dir(&self) -> Result<TempDir, LoadError> {
+        let what = "cannot make a directory in";
+        tempfile::Builder::new()
+            .prefix("loadtest-")
+            .tempdir_in(&self.parent)
+            .map_err(|source| LoadError::File { what, path: self.parent.clone(), source })
+    }
+
+    fn plan(&self, server: &Server, clients: usize) -> Plan {
+        Plan {
+            endpoints: vec![server.endpoint().clone()],
+            connections: self.connections,
+            clients,
+            threads: self.threads,
+            pace: Pace::Closed,
+            warmup: self.warmup,
+            duration: self.seconds,
+            total: None,
+            drain: DRAIN,
+            pid: Some(server.pid()),
+            progress: false,
+        }
+    }
+}
+
+/// What a server does between start and stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// One work.
+    Small(SmallWork),
+    /// The works on many keys, one behind the other.
+    Big(BigStage),
+}
+
+/// A work that has a server of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SmallWork {
+    /// Puts.
+    Put { clients: usize },
+    /// Gets.
+    Get { clients: usize, serializable: bool },
+    /// Transactions as Kubernetes writes.
+    Txn { clients: usize },
+    /// Nine linearizable gets to one put.
+    Mixed { clients: usize },
+    /// Pages over many keys.
+    Pages,
+    /// Watchers of one key.
+    Watch { watchers: usize },
+}
+
+/// Works on many keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BigStage {
+    /// Number of keys.
+    pub(super) keys: u64,
+    /// Report the filling.
+    pub(super) fill: bool,
+    /// Count all keys.
+    pub(super) count: bool,
+    /// Restart, after a kill and after a clean stop.
+    pub(super) restart: bool,
+}
+
+impl Stage {
+    /// Clients of a work that is compared with the empty call.
+    pub(super) fn clients(&self) -> Option<usize> {
+        match self {
+            Self::Small(work) => work.clients(),
+            Self::Big(_) => None,
+        }
+    }
+
+    /// Runs it on a fresh directory.
+    ///
+    /// # Errors
+    /// When the server does not start, stop or answer.
+    pub(super) fn run(&self, contender: &Contender, bench: &Bench) -> Result<Vec<Row>, LoadError> {
+        let dir = bench.fresh_dir()?;
+        match self {
+            Self::Small(work) => Ok(vec![work.run(contender, bench, dir.path())?]),
+            Self::Big(stage) => stage.run(contender, bench, dir.path()),
+        }
+    }
+}
+
+impl SmallWork {
+    /// The name, as on the command line.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Put { clients } => format!("put-{clients}"),
+            Self::Get { clients, serializable: true } => format!("get-ser-{clients}"),
+            Self::Get { clients, serializable: false } => format!("get-lin-{clients}"),
+            Self::Txn { clients } => format!("txn-{clients}"),
+            Self::Mixed { clients } => format!("mixed-{clients}"),
+            Self::Pages => "pages".into(),
+            Self::Watch { watchers } => format!("watch-{watchers}"),
+        }
+    }
+
+    fn clients(self) -> Option<usize> {
+        match self {
+            Self::Put { clients }
+            | Self::Get { clients, .. }
+            | Self::Txn { clients }
+            | Self::Mixed { clients } => Some(clients),
+            Self::Pages | Self::Watch { .. } => None,
+        }
+    }
+
+    fn run(self, contender: &Contender, bench: &Bench, dir: &Path) -> Result<Row, LoadError> {
+        let server = Server::start(contender, dir)?;
+        let plan = bench.plan(&server, self.clients().unwrap_or(SCAN_CLIENTS));
+        let report = Report { work: self.name(), ..self.measure(&plan)? };
+        let row = Row::of(&contender.name, &report, self.clients());
+        server.terminate()?;
+        Ok(row)
+    }
+
+    fn measure(self, plan: &Plan) -> Result<Report, LoadError> {
+        let keys = if self == Self::Pages { PAGED_KEYS } else { KEYS };
+        let space = KeySpace::new("", KEY_BYTES, keys, Order::Random)?;
+        let values = Values::new(VALUE_BYTES);
+        if !matches!(self, Self::Put { .. } | Self::Watch { .. }) {
+            prefill(&space, &values, plan)?;
+        }
+        match self {
+            Self::Put { .. } => report(&PutWork { space, values }, plan),
+            Self::Get { serializable, .. } => report(&reads(space, Shape::Get, serializable), plan),
+            Self::Pages => report(&reads(space, Shape::Pages { limit: PAGE_KEYS }, false), plan),
+            Self::Txn { .. } => {
+                let revisions = txn::learn(&space, plan)?;
+                report(&TxnWork { space, values, revisions }, plan)
+            }
+            Self::Mixed { .. } => {
+                report(&MixedWork { space, values, reads: 0.9, serializable: false }, plan)
+            }
+            Self::Watch { watchers } => watch_one_key(watchers, plan),
+        }
+    }
+}
+
+fn report<W: Work>(work: &W, plan: &Plan) -> Result<Report, LoadError> {
+    Ok(Report::new("", &measure(work, plan)?))
+}
+
+fn reads(space: KeySpace, shape: Shape, serializable: bool) -> RangeWork {
+    RangeWork { space, shape, serializable, keys_only: false }
+}
+
+fn watch_one_key(watchers: usize, plan: &Plan) -> Result<Report, LoadError> {
+    let options = WatchOptions {
+        watchers,
+        streams: watchers.min(100),
+        connections: plan.connections,
+        space: KeySpace::new("", KEY_BYTES, 1, Order::Sequential)?,
+        value_bytes: VALUE_BYTES,
+        grace: DRAIN,
+    };
+    watch::run(&options, &Plan { pace: Pace::Open { rate: WATCHED_RATE }, ..plan.clone() })
+}
+
+impl BigStage {
+    fn run(self, contender: &Contender, bench: &Bench, dir: &Path) -> Result<Vec<Row>, LoadError> {
+        let space = KeySpace::new("", KEY_BYTES, self.keys, Order::Random)?;
+        let server = Server::start(contender, dir)?;
+        let mut rows = Vec::new();
+        let filled = self.fill(&space, contender, bench, &server, dir)?;
+        if self.fill {
+            rows.push(filled);
+        }
+        if self.count {
+            let plan = bench.plan(&server, SCAN_CLIENTS);
+            let counted = report(&reads(space, Shape::Count, false), &plan)?;
+            rows.push(Row::of(&contender.name, &Report { work: "count".into(), ..counted }, None));
+        }
+        if !self.restart {
+            server.terminate()?;
+            return Ok(rows);
+        }
+        server.kill()?;
+        let server = Server::start(contender, dir)?;
+        rows.push(self.restarted("restart-kill", contender, &server)?);
+        server.terminate()?;
+        let server = Server::start(contender, dir)?;
+        rows.push(self.restarted("restart-clean", contender, &server)?);
+        server.terminate()?;
+        Ok(rows)
+    }
+
+    fn fill(
+        self,
+        space: &KeySpace,
+        contender: &Contender,
+        bench: &Bench,
+        server: &Server,
+        dir: &Path,
+    ) -> Result<Row, LoadError> {
+        let plan = bench.plan(server, FILL_CLIENTS);
+        let filled = Report::new("fill", &fill(space, &Values::new(VALUE_BYTES), 1, &plan)?);
+        let mut row = Row::of(&contender.name, &filled, None);
+        row.figures.insert(Figure::DiskBytes, disk_bytes(&dir.join("data"))? as f64);
+        Ok(row)
+    }
+
+    /// The row of a restart, when all keys are there again.
+    fn restarted(
+        self,
+        work: &str,
+        contender: &Contender,
+        server: &Server,
+    ) -> Result<Row, LoadError> {
+        let memory = memory(server.pid())?;
+        let space = KeySpace::new("", KEY_BYTES, self.keys, Order::Random)?;
+        let plan = Plan {
+            endpoints: vec![server.endpoint().clone()],
+            connections: 1,
+            clients: 1,
+            threads: 1,
+            pace: Pace::Closed,
+            warmup: Duration::ZERO,
+            duration: DRAIN,
+            total: Some(1),
+            drain: DRAIN,
+            pid: None,
+            progress: false,
+        };
+        let counted = report(&reads(space, Shape::Count, false), &plan)?;
+        let figures = Figures::from([
+            (Figure::ReadySeconds, server.ready.as_secs_f64()),
+            (Figure::PeakRssBytes, memory.rss_peak_bytes as f64),
+            (Figure::AnonBytes, memory.anon_bytes as f64),
+        ]);
+        Ok(Row { figures, work: work.into(), ..Row::of(&contender.name, &counted, None) })
+    }
+}
+
+/// The empty call with so many clients.
+///
+/// # Errors
+/// When its server does not start or answer.
+pub(super) fn run_empty(clients: usize, bench: &Bench) -> Result<Row, LoadError> {
+    let dir = bench.fresh_dir()?;
+    let server = Server::start_empty(dir.path())?;
+    let measured = report(&EmptyWork, &bench.plan(&server, clients))?;
+    let named = Report { work: format!("empty-{clients}"), ..measured };
+    let mut row = Row::of(EMPTY_CALL, &named, Some(clients));
+    row.figures.remove(&Figure::WrittenBytes);
+    server.terminate()?;
+    Ok(row)
+}
+
+/// Bytes a directory takes on disk.
+fn disk_bytes(dir: &Path) -> Result<u64, LoadError> {
+    use std::os::unix::fs::MetadataExt;
+    let failed = |source| LoadError::File { what: "cannot read", path: dir.to_owned(), source };
+    let mut sum = 0;
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            // The server is running: what it has removed meanwhile takes no room.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        sum += metadata.blocks() * 512;
+        if metadata.is_dir() {
+            sum += disk_bytes(&entry.path())?;
+        }
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_directory_is_what_its_files_take() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        std::fs::write(dir.path().join("sub/file"), vec![1; 100_000]).unwrap();
+        let bytes = disk_bytes(dir.path()).unwrap();
+        assert!((100_000..300_000).contains(&bytes), "{bytes}");
+    }
+}

@@ -1,0 +1,46 @@
+//! The few numbers all threads of a run share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Calls made so far, and how many may still be made.
+#[derive(Debug)]
+pub(super) struct Shared {
+    total: Option<u64>,
+    taken: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Shared {
+    /// A run of `total` counted calls, or of as many as its time allows.
+    pub(super) fn new(total: Option<u64>) -> Self {
+        Self { total, taken: AtomicU64::new(0), done: AtomicU64::new(0) }
+    }
+
+    /// Takes one call from the budget; `false` when it is used up.
+    pub(super) fn take(&self) -> bool {
+        self.total.is_none_or(|total| self.taken.fetch_add(1, Ordering::Relaxed) < total)
+    }
+
+    /// One more call has its answer.
+    pub(super) fn add_done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls answered so far, warm-up included.
+    pub(super) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_spent_exactly() {
+        let shared = Shared::new(Some(3));
+        let granted = (0..10).filter(|_| shared.take()).count();
+        assert_eq!(granted, 3);
+        assert!(Shared::new(None).take());
+    }
+}

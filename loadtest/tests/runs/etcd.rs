@@ -1,0 +1,111 @@
+//! Every workload against a real etcd. Without one these tests have nothing to run on.
+
+use crate::support::{etcd, loadtest, reference_etcd, report};
+use serde_json::Value;
+
+/// A report of a run in which nothing failed and something happened.
+fn clean(report: &Value) {
+    assert_eq!(report["error_count"], 0, "{report}");
+    assert!(report["calls"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn reads_and_writes() {
+    let Some(binary) = reference_etcd() else { return };
+    let server = etcd(&binary);
+
+    let put = report(&server, &format!("put --duration 500ms --pid {}", server.pid()));
+    clean(&put);
+    assert!(put["server"]["written_bytes_per_call"].as_f64().unwrap() > 256.0, "{put}");
+
+    let keys = "--keys 2500 --key-prefix r/ --key-size 12";
+    clean(&report(&server, &format!("range {keys} --duration 300ms")));
+    clean(&report(&server, &format!("range {keys} --no-prefill --serializable --total 100")));
+
+    let pages =
+        report(&server, &format!("range {keys} --no-prefill --limit 1000 --clients 1 --total 6"));
+    clean(&pages);
+    let keys_read = pages["keys_per_second"].as_f64().unwrap() * pages["seconds"].as_f64().unwrap();
+    assert!((keys_read - 5000.0).abs() < 1.0, "two rounds over all keys: {pages}");
+
+    clean(&report(&server, &format!("range {keys} --no-prefill --count-only --total 20")));
+
+    let txn = report(&server, &format!("txn {keys} --clients 1 --total 300"));
+    clean(&txn);
+    assert_eq!(txn["kinds"]["update"]["calls"], 300, "one client has no conflicts: {txn}");
+
+    let mixed = report(&server, &format!("mixed {keys} --reads 0.5 --rate 400 --duration 1s"));
+    clean(&mixed);
+    for kind in ["get", "put"] {
+        assert!(mixed["kinds"][kind]["calls"].as_u64().unwrap() > 0, "{mixed}");
+    }
+}
+
+#[test]
+fn a_read_of_keys_that_are_not_there_is_an_error() {
+    let Some(binary) = reference_etcd() else { return };
+    let server = etcd(&binary);
+    let words = format!("range --no-prefill --total 3 --endpoints {} --json", server.endpoint);
+    let output = loadtest(&words);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["errors"]["wrong answer: 0 keys for a get, not one"], 3);
+}
+
+#[test]
+fn watchers_see_every_put_once_and_in_order() {
+    let Some(binary) = reference_etcd() else { return };
+    let server = etcd(&binary);
+    for (mode, events_per_put) in [("", 50), ("--own-keys", 1)] {
+        let words = format!("watch {mode} --watchers 50 --streams 5 --clients 4 --total 200");
+        let report = report(&server, &words);
+        clean(&report);
+        let watch = &report["watch"];
+        for fault in ["missing", "doubled", "disordered", "foreign"] {
+            assert_eq!(watch[fault], 0, "{fault}: {report}");
+        }
+        assert_eq!(watch["latency"]["count"], 200 * events_per_put, "{report}");
+    }
+}
+
+#[test]
+fn a_fill_puts_every_key() {
+    let Some(binary) = reference_etcd() else { return };
+    let server = etcd(&binary);
+    let fill = report(&server, "fill --keys 12345");
+    clean(&fill);
+    // The count is right, or these calls are errors.
+    clean(&report(&server, "range --keys 12345 --no-prefill --count-only --total 1"));
+}
+
+#[test]
+fn a_comparison_of_a_server_with_itself() {
+    let Some(binary) = reference_etcd() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (json, markdown) = (dir.path().join("c.json"), dir.path().join("c.md"));
+    let binary = binary.display();
+    let output = loadtest(&format!(
+        "compare --etcd {binary} --etcd {binary} --rounds 1 --seconds 300ms --warmup 100ms \
+         --work put-4,fill-2k,count,restart --dir {} --json-file {} --markdown {}",
+        dir.path().display(),
+        json.display(),
+        markdown.display()
+    ));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+
+    let comparison: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let works = comparison["summary"]["ratios"].as_array().unwrap();
+    let names: Vec<&str> = works.iter().map(|ratio| ratio["work"].as_str().unwrap()).collect();
+    let expected = ["put-4", "put-4", "fill", "count", "restart-kill", "restart-clean"];
+    assert_eq!(names, expected, "put is set against the empty call too");
+    let table = std::fs::read_to_string(markdown).unwrap();
+    assert!(
+        table.contains("| restart-kill |") && table.contains("| put-4 | empty call |"),
+        "{table}"
+    );
+
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "data directories are removed: {left:?}");
+}

@@ -1,0 +1,97 @@
+//! The codec of every call: prost, with messages and bytes counted as they pass.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::Buf;
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use super::methods::Method;
+use crate::metrics::Metrics;
+
+/// Room made for a message before its size is known. Most requests and most answers
+/// fit; a call pays for it twice, so it is small.
+const BUFFER_BYTES: usize = 1024;
+
+/// A stream's ready messages go out together up to about this size.
+const YIELD_BYTES: usize = 32 * 1024;
+
+/// Decodes `D` and encodes `E` for one method.
+pub(super) struct CountingCodec<E, D> {
+    metrics: Arc<Metrics>,
+    method: Method,
+    messages: PhantomData<fn(D) -> E>,
+}
+
+impl<E, D> CountingCodec<E, D> {
+    pub(super) fn new(metrics: &Arc<Metrics>, method: Method) -> Self {
+        Self { metrics: Arc::clone(metrics), method, messages: PhantomData }
+    }
+}
+
+impl<E, D> Codec for CountingCodec<E, D>
+where
+    E: Message + 'static,
+    D: Message + Default + 'static,
+{
+    type Encode = E;
+    type Decode = D;
+    type Encoder = Counting<E>;
+    type Decoder = Counting<D>;
+
+    fn encoder(&mut self) -> Counting<E> {
+        Counting::new(&self.metrics, self.method)
+    }
+
+    fn decoder(&mut self) -> Counting<D> {
+        Counting::new(&self.metrics, self.method)
+    }
+}
+
+/// One direction of a [`CountingCodec`].
+pub(super) struct Counting<M> {
+    metrics: Arc<Metrics>,
+    method: Method,
+    message: PhantomData<fn() -> M>,
+}
+
+impl<M> Counting<M> {
+    fn new(metrics: &Arc<Metrics>, method: Method) -> Self {
+        Self { metrics: Arc::clone(metrics), method, message: PhantomData }
+    }
+}
+
+impl<M: Message> Encoder for Counting<M> {
+    type Item = M;
+    type Error = Status;
+
+    fn encode(&mut self, message: M, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        let bytes = message.encoded_len();
+        buffer.reserve(bytes);
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))?;
+        self.metrics.calls.sent(self.method, bytes);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+    }
+}
+
+impl<M: Message + Default> Decoder for Counting<M> {
+    type Item = M;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<M>, Status> {
+        self.metrics.calls.received(self.method, buffer.remaining());
+        M::decode(buffer).map(Some).map_err(|error| {
+            Status::internal(format!("grpc: error unmarshalling request: {error}"))
+        })
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+    }
+}

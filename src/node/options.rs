@@ -1,0 +1,65 @@
+//! From the configuration to what the company and the faces are told.
+
+use std::net::ToSocketAddrs;
+
+use crate::config::{Config, ETCD_VERSION, MetricsDetail, Url};
+use crate::grpc::FaceOptions;
+use crate::server::{Endpoint, ServerOptions};
+
+/// What the network faces are told.
+///
+/// # Errors
+/// When a host in a URL has no address.
+pub(super) fn server_options(config: &Config) -> Result<ServerOptions, String> {
+    let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+    let interval = config.grpc_keepalive_interval;
+    Ok(ServerOptions {
+        faces: FaceOptions {
+            version: ETCD_VERSION.to_owned(),
+            max_request_bytes: bytes(config.max_request_bytes),
+            max_txn_ops: bytes(config.max_txn_ops),
+            quota_backend_bytes: quota(config.quota_backend_bytes),
+            election_timeout: config.election_timeout(),
+            extensive_metrics: config.metrics == MetricsDetail::Extensive,
+        },
+        client: endpoints(&config.listen_client_urls)?,
+        client_http: endpoints(&config.listen_client_http_urls)?,
+        metrics: endpoints(&config.listen_metrics_urls)?,
+        peer: endpoints(&config.listen_peer_urls)?,
+        reuse_port: config.socket_reuse_port,
+        max_concurrent_streams: config.max_concurrent_streams,
+        keepalive_interval: (!interval.is_zero()).then_some(interval),
+        keepalive_timeout: config.grpc_keepalive_timeout,
+        ..ServerOptions::default()
+    })
+}
+
+/// The faces count as etcd's flag does: negative for no limit.
+fn quota(bytes: Option<u64>) -> i64 {
+    bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+fn endpoints(urls: &[Url]) -> Result<Vec<Endpoint>, String> {
+    let mut all = Vec::new();
+    for url in urls {
+        match url.socket_path() {
+            Some(path) => all.push(Endpoint::Unix(path)),
+            None => all.extend(tcp(url)?),
+        }
+    }
+    Ok(all)
+}
+
+/// Every address of the host: `localhost` may be one of each family.
+fn tcp(url: &Url) -> Result<Vec<Endpoint>, String> {
+    let port = url.port().unwrap_or_default();
+    let failed = |why: &str| format!("cannot listen at {}: {why}", url.as_str());
+    let addresses =
+        (url.host(), port).to_socket_addrs().map_err(|error| failed(&error.to_string()))?;
+    let mut addresses: Vec<_> = addresses.map(Endpoint::Tcp).collect();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(failed("the host has no address"));
+    }
+    Ok(addresses)
+}

@@ -1,0 +1,118 @@
+//! One connection: which protocol it speaks, and who answers its requests.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::body::Body;
+use tower::ServiceExt;
+
+use super::listeners::Role;
+use super::options::ServerOptions;
+use crate::grpc::{self, Faces, Phase};
+
+/// What a client may send on one stream before it is read, in bytes.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// The largest header list of a request, in bytes: tokens and metadata are small.
+const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
+
+/// Streams that a client opened and reset before they were looked at. A client that
+/// cancels many calls at once is welcome, one that does nothing else is not.
+const PENDING_RESETS_MAX: usize = 1024;
+
+/// How long the header of an HTTP/1 request may take, the wait for the next request on
+/// a connection included.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What every connection needs at hand.
+pub(super) struct Shared {
+    pub(super) faces: Arc<Faces>,
+    /// Everything HTTP that clients are served.
+    pub(super) http: Router,
+    /// What the metrics listeners serve.
+    pub(super) metrics: Router,
+    /// What the peer listeners serve.
+    pub(super) peer: Router,
+    pub(super) builder: auto::Builder<TokioExecutor>,
+}
+
+pub(super) fn builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .keep_alive_interval(options.keepalive_interval)
+        .keep_alive_timeout(options.keepalive_timeout);
+    builder
+}
+
+/// Serves one connection until the client or the node leaves.
+pub(super) async fn serve<I>(io: I, role: Role, shared: Arc<Shared>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut phase = shared.faces.phase();
+    let mut end = shared.faces.phase();
+    let answering = Arc::clone(&shared);
+    let service = service_fn(move |request| answer(Arc::clone(&answering), role, request));
+    let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(io), service));
+    tokio::select! {
+        biased;
+        // Broken connections are the clients' business.
+        _ = connection.as_mut() => return,
+        _ = phase.wait_for(|phase| *phase > Phase::Serving) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => {}
+        _ = end.wait_for(|phase| *phase == Phase::Closed) => {}
+    }
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    role: Role,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if role.grpc() && grpc::is_grpc(&request) {
+        return Ok(grpc::serve(Arc::clone(&shared.faces), request).await);
+    }
+    // Boxed: HTTP is rare, and its future need not make room in every call's.
+    Ok(Box::pin(answer_http(shared, role, request)).await)
+}
+
+async fn answer_http(
+    shared: Arc<Shared>,
+    role: Role,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let router = match role {
+        Role::Client | Role::HttpOnly => &shared.http,
+        Role::Metrics => &shared.metrics,
+        Role::Peer => &shared.peer,
+        // Nothing but gRPC is served here.
+        Role::GrpcOnly => return crate::http::not_found().map(Body::new),
+    };
+    let Ok(response) = router.clone().oneshot(request.map(axum::body::Body::new)).await;
+    response.map(Body::new)
+}

@@ -1,0 +1,174 @@
+//! Sockets that wait for connections.
+//!
+//! They are bound before anything else starts, so that a port in use is an error at
+//! once, and handed to an event loop when there is something to serve.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::options::{Endpoint, ServerOptions};
+
+/// Connections the kernel keeps while none is accepted.
+const BACKLOG: i32 = 4096;
+
+/// What is served at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// gRPC and HTTP.
+    Client,
+    /// gRPC alone.
+    GrpcOnly,
+    /// HTTP alone.
+    HttpOnly,
+    /// `/metrics` and the health checks.
+    Metrics,
+    /// What members ask of each other before they speak raft.
+    Peer,
+}
+
+impl Role {
+    /// Whether gRPC is served.
+    pub fn grpc(self) -> bool {
+        matches!(self, Self::Client | Self::GrpcOnly)
+    }
+}
+
+pub(super) enum Socketed {
+    Tcp(TcpListener),
+    Unix(UnixListener, RemovedAtEnd),
+}
+
+/// The file of a Unix socket, which goes with its listener.
+pub(super) struct RemovedAtEnd(PathBuf);
+
+impl Drop for RemovedAtEnd {
+    fn drop(&mut self) {
+        // It may be gone already; there is nothing else to do about it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The listeners of a node, bound and waiting.
+pub struct Listeners(pub(super) Vec<(Role, Socketed)>);
+
+impl Listeners {
+    /// Binds every endpoint of `options`.
+    ///
+    /// # Errors
+    /// The first endpoint that cannot be bound, with its name.
+    pub fn bind(options: &ServerOptions) -> io::Result<Self> {
+        let client = if options.client_http.is_empty() { Role::Client } else { Role::GrpcOnly };
+        let groups = [
+            (client, &options.client),
+            (Role::HttpOnly, &options.client_http),
+            (Role::Metrics, &options.metrics),
+            (Role::Peer, &options.peer),
+        ];
+        let mut all = Vec::new();
+        for (role, endpoints) in groups {
+            for endpoint in endpoints {
+                let socket = bind(endpoint, options.reuse_port).map_err(|error| {
+                    io::Error::new(error.kind(), format!("listen {endpoint:?}: {error}"))
+                })?;
+                all.push((role, socket));
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// The TCP addresses that are listened at, with what is served there.
+    pub fn addresses(&self) -> Vec<(Role, SocketAddr)> {
+        self.0
+            .iter()
+            .filter_map(|(role, socket)| match socket {
+                Socketed::Tcp(listener) => Some((*role, listener.local_addr().ok()?)),
+                Socketed::Unix(..) => None,
+            })
+            .collect()
+    }
+}
+
+fn bind(endpoint: &Endpoint, reuse_port: bool) -> io::Result<Socketed> {
+    match endpoint {
+        Endpoint::Tcp(address) => Ok(Socketed::Tcp(bind_tcp(*address, reuse_port)?)),
+        Endpoint::Unix(path) => bind_unix(path),
+    }
+}
+
+fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted member must not wait for the old connections to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind_unix(path: &Path) -> io::Result<Socketed> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(Socketed::Unix(listener, RemovedAtEnd(path.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn loopback(port: u16) -> Endpoint {
+        Endpoint::Tcp((Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_with_its_name() {
+        let options = ServerOptions { client: vec![loopback(0)], ..ServerOptions::default() };
+        let first = Listeners::bind(&options).unwrap();
+        let [(Role::Client, address)] = first.addresses()[..] else { panic!("one listener") };
+        let again = ServerOptions { client: vec![loopback(address.port())], ..options };
+        let error = Listeners::bind(&again).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn http_on_its_own_leaves_grpc_alone() {
+        let options = ServerOptions {
+            client: vec![loopback(0)],
+            client_http: vec![loopback(0)],
+            metrics: vec![loopback(0)],
+            ..ServerOptions::default()
+        };
+        let roles: Vec<Role> =
+            Listeners::bind(&options).unwrap().addresses().iter().map(|(role, _)| *role).collect();
+        assert_eq!(roles, [Role::GrpcOnly, Role::HttpOnly, Role::Metrics]);
+    }
+
+    #[test]
+    fn a_unix_socket_replaces_what_is_left_of_an_earlier_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("client.sock");
+        std::fs::write(&path, "").unwrap();
+        let options = ServerOptions {
+            client: vec![Endpoint::Unix(path.clone())],
+            ..ServerOptions::default()
+        };
+        let listeners = Listeners::bind(&options).unwrap();
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        drop(listeners);
+        assert!(!path.exists());
+    }
+}

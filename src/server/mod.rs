@@ -1,0 +1,258 @@
+//! The listeners, and the connections that come in through them.
+//!
+//! Owns: sockets, HTTP/1 and HTTP/2, limits of connections and streams, and the orderly
+//! end. Hands each request to [`grpc`](crate::grpc) or [`http`](crate::http). Runs on the
+//! arbiters it is given: the first accepts, and connections go around all of them. A
+//! connection stays where it is. Never does: look into a request.
+
+mod connection;
+mod listeners;
+mod options;
+
+pub use listeners::{Listeners, Role};
+pub use options::{Endpoint, ServerOptions};
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::ArbiterHandle;
+use castd_actors::Company;
+use prometheus::Registry;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use connection::Shared;
+use listeners::Socketed;
+
+use crate::grpc::{Faces, LeaderWatch, Phase};
+use crate::http::HttpFaces;
+use crate::metrics::{CompanyCollector, Metrics, ProcessCollector};
+
+/// How long to wait before accepting again when the system refused to.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The faces at work. Dropped without [`stop`](Self::stop), everything is cut at once.
+pub struct Serving {
+    phase: watch::Sender<Phase>,
+    /// Ends when the last connection has.
+    open: mpsc::Receiver<()>,
+    drain: Duration,
+}
+
+impl Serving {
+    /// Accepts nothing more, ends streams, lets calls finish for the time the options
+    /// give them, and cuts what is left then.
+    pub async fn stop(mut self) {
+        self.phase.send_replace(Phase::Draining);
+        // Nothing is ever sent: an answer says that every connection is gone.
+        if tokio::time::timeout(self.drain, self.open.recv()).await.is_err() {
+            tracing::warn!("closing client connections that have not ended");
+        }
+        self.phase.send_replace(Phase::Closed);
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Closed);
+    }
+}
+
+/// Puts the company behind the listeners. `arbiters` must not be empty; their figures and
+/// those of the faces go into `registry`, which `/metrics` shows.
+///
+/// # Errors
+/// When a metric of this name is registered already.
+pub fn serve(
+    listeners: Listeners,
+    company: &Company,
+    registry: &Registry,
+    options: ServerOptions,
+    arbiters: &[ArbiterHandle],
+) -> prometheus::Result<Serving> {
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let leaders = LeaderWatch::new();
+    let shared = Arc::new(shared(company, registry, &options, phases, &leaders)?);
+    let (alive, open) = mpsc::channel(1);
+    let acceptor = Acceptor {
+        shared,
+        arbiters: arbiters.into(),
+        places: Arc::new(Semaphore::new(options.max_connections)),
+        alive,
+    };
+    if let Some(first) = arbiters.first() {
+        let election_timeout = options.faces.election_timeout;
+        first.spawn(watch_leader(leaders, company.clone(), election_timeout, phase.subscribe()));
+        for (role, socket) in listeners.0 {
+            first.spawn(acceptor.clone().run(role, socket));
+        }
+    }
+    Ok(Serving { phase, open, drain: options.drain })
+}
+
+fn shared(
+    company: &Company,
+    registry: &Registry,
+    options: &ServerOptions,
+    phases: watch::Receiver<Phase>,
+    leaders: &LeaderWatch,
+) -> prometheus::Result<Shared> {
+    let faces = &options.faces;
+    let metrics = Arc::new(Metrics::new(registry, faces.extensive_metrics)?);
+    let quota = crate::grpc::effective_quota(faces.quota_backend_bytes);
+    let figures = CompanyCollector::new(company.clone(), &faces.version, quota)?;
+    registry.register(Box::new(figures))?;
+    registry.register(Box::new(ProcessCollector::new()?))?;
+    let faces = Arc::new(Faces::new(company.clone(), faces.clone(), metrics, phases, leaders));
+    let http = HttpFaces::new(Arc::clone(&faces), registry.clone());
+    Ok(Shared {
+        faces,
+        http: http.client_routes(),
+        metrics: http.metrics_routes(),
+        peer: http.peer_routes(),
+        builder: connection::builder(options),
+    })
+}
+
+async fn watch_leader(
+    leaders: LeaderWatch,
+    company: Company,
+    election_timeout: Duration,
+    mut phase: watch::Receiver<Phase>,
+) {
+    tokio::select! {
+        () = leaders.run(company, election_timeout) => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Closed) => {}
+    }
+}
+
+/// Takes connections and hands them around.
+#[derive(Clone)]
+struct Acceptor {
+    shared: Arc<Shared>,
+    arbiters: Arc<[ArbiterHandle]>,
+    places: Arc<Semaphore>,
+    alive: mpsc::Sender<()>,
+}
+
+impl Acceptor {
+    async fn run(self, role: Role, socket: Socketed) {
+        let mut phase = self.shared.faces.phase();
+        let result = tokio::select! {
+            _ = phase.wait_for(|phase| *phase > Phase::Serving) => Ok(()),
+            result = self.accept(role, socket) => result,
+        };
+        if let Err(error) = result {
+            tracing::error!(?role, %error, "listener failed");
+        }
+    }
+
+    async fn accept(&self, role: Role, socket: Socketed) -> io::Result<()> {
+        match socket {
+            Socketed::Tcp(listener) => {
+                self.accept_all(role, TcpListener::from_std(listener)?).await
+            }
+            Socketed::Unix(listener, _removed_at_end) => {
+                self.accept_all(role, UnixListener::from_std(listener)?).await
+            }
+        }
+    }
+
+    async fn accept_all<L: Listener>(&self, role: Role, listener: L) -> io::Result<()> {
+        let mut arbiters = self.arbiters.iter().cycle();
+        loop {
+            let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+            match listener.accept_stream().await {
+                Ok(stream) => match arbiters.next() {
+                    Some(arbiter) => self.hand_over(arbiter, role, stream, place),
+                    None => return Ok(()),
+                },
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a connection");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    }
+
+    /// Moves a connection to an arbiter. A socket belongs to the event loop that made it,
+    /// so it travels without one.
+    fn hand_over<S: Stream>(
+        &self,
+        arbiter: &ArbiterHandle,
+        role: Role,
+        stream: S,
+        place: OwnedSemaphorePermit,
+    ) {
+        let Ok(socket) = stream.detach() else { return };
+        let shared = Arc::clone(&self.shared);
+        let alive = self.alive.clone();
+        arbiter.spawn(async move {
+            let Ok(stream) = S::attach(socket) else { return };
+            // As a task of the runtime itself, not of the arbiter's local set.
+            tokio::spawn(async move {
+                connection::serve(stream, role, shared).await;
+                drop((place, alive));
+            });
+        });
+    }
+}
+
+/// A socket that connections come in through.
+trait Listener: Send + Sync {
+    type Stream: Stream;
+    fn accept_stream(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept_stream(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept_stream(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// A connected socket that can move from one event loop to another.
+trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static {
+    type Socket: Send + 'static;
+    fn detach(self) -> io::Result<Self::Socket>;
+    fn attach(socket: Self::Socket) -> io::Result<Self>
+    where
+        Self: Sized;
+}
+
+impl Stream for TcpStream {
+    type Socket = std::net::TcpStream;
+
+    fn detach(self) -> io::Result<Self::Socket> {
+        // Answers are small and written whole: waiting for more only delays them.
+        self.set_nodelay(true)?;
+        self.into_std()
+    }
+
+    fn attach(socket: Self::Socket) -> io::Result<Self> {
+        Self::from_std(socket)
+    }
+}
+
+impl Stream for UnixStream {
+    type Socket = std::os::unix::net::UnixStream;
+
+    fn detach(self) -> io::Result<Self::Socket> {
+        self.into_std()
+    }
+
+    fn attach(socket: Self::Socket) -> io::Result<Self> {
+        Self::from_std(socket)
+    }
+}
