@@ -43,13 +43,17 @@ impl WalOptions {
 
 /// The log restarts here: everything up to `index` is in a snapshot, the next entry is
 /// `index + 1`. Written when a snapshot replaces the log, not for local checkpoints.
+///
+/// The order: seal the snapshot's state, send the marker, and give up the older sealed state only
+/// when the `Append` behind the marker is persisted. A crash between the two leaves the older
+/// state and a log that fits it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotMarker {
     /// Last index that the snapshot covers.
     pub index: u64,
     /// Term of that index.
     pub term: u64,
-    /// The configuration at that index, as the caller encodes it; at most 1 MiB.
+    /// The configuration at that index, as the caller encodes it; at most 512 KiB.
     pub conf_state: Bytes,
 }
 

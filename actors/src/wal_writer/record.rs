@@ -78,6 +78,9 @@ struct EntryHead {
 /// record fits before it is encoded.
 pub(super) const ENTRY_HEAD_BYTES_MAX: usize = 32;
 
+/// The largest configuration in a snapshot marker: half of what decoding may claim.
+const CONF_STATE_BYTES_MAX: usize = 512 << 10;
+
 /// Rounds up to the next place where a record may start.
 pub(super) fn align(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGN)
@@ -215,6 +218,9 @@ pub(super) fn decode_hard_state(payload: &[u8]) -> Result<HardState, String> {
 }
 
 pub(super) fn encode_snapshot(m: &SnapshotMarker, out: &mut Vec<u8>) -> Result<(), WalError> {
+    if m.conf_state.len() > CONF_STATE_BYTES_MAX {
+        return Err(WalError::Encode("the configuration is larger than 512 KiB".into()));
+    }
     let conf_state = m.conf_state.to_vec();
     codec::encode(&SnapshotRecord { index: m.index, term: m.term, conf_state }, out)
 }

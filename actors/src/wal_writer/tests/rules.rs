@@ -92,6 +92,18 @@ fn a_snapshot_marker_restarts_the_log() {
 }
 
 #[test]
+fn a_configuration_that_could_not_be_read_back_is_refused() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk, 4096);
+    let marker = |bytes| SnapshotMarker { index: 9, term: 1, conf_state: vec![3; bytes].into() };
+    assert!(matches!(wal.restart_behind(&marker((512 << 10) + 1)), Err(WalError::Encode(_))));
+    let mut wal = open(&disk, 0).0;
+    wal.restart_behind(&marker(512 << 10)).unwrap();
+    put(&mut wal, vec![], None);
+    assert_eq!(open(&disk, 9).1.snapshot, Some(marker(512 << 10)));
+}
+
+#[test]
 fn a_marker_without_its_hard_state_raises_the_commit_index() {
     let disk = SimDisk::default();
     let mut wal = create(&disk, 1 << 16);
