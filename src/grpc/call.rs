@@ -84,7 +84,9 @@ impl Call {
         self.faces.metrics.faces.request(kind, succeeded, took);
         if took > self.faces.options.slow_request {
             tracing::warn!(
-                { "request type" = ?kind, "time spent" = ?took, succeeded },
+                request_type = ?kind,
+                time_spent = ?took,
+                succeeded,
                 "request took too long"
             );
         }

@@ -79,7 +79,7 @@ async fn read_only_txn(call: &Call, request: &TxnRequest) -> Result<TxnResponse,
     let result = read_txn::read(&view, request);
     call.took(RequestKind::ReadonlyTxn, result.is_ok(), started.elapsed());
     let mut response = result?;
-    figures.ranges.inc_by(response.responses.len() as u64);
+    call.faces.metrics.faces.ranges.inc_by(response.responses.len() as u64);
     response.header = call.header(view.revision());
     Ok(response)
 }

@@ -96,11 +96,13 @@ fn start_company(config: &Config, registry: &Registry) -> Result<(Company, Runni
         config.check_bootstrap().map_err(RunError::Bootstrap)?;
     }
     let (identity, cluster) = bootstrap(config);
-    let wal = WalOptions {
-        unsafe_no_fsync: config.unsafe_no_fsync,
-        spare_segments: usize::try_from(config.max_wals.clamp(1, 2)).unwrap_or(2),
-        ..WalOptions::new(config.wal_dir())
-    };
+    let mut wal =
+        WalOptions { unsafe_no_fsync: config.unsafe_no_fsync, ..WalOptions::new(config.wal_dir()) };
+    if let Ok(most) = usize::try_from(config.max_wals)
+        && most > 0
+    {
+        wal.spare_segments = wal.spare_segments.min(most);
+    }
     let opened = open(wal, &config.snap_dir(), identity, &cluster)?;
     Ok(start(opened, &company_config(config, registry))?)
 }

@@ -115,7 +115,7 @@ impl Mvcc {
             self.metrics.slow_applies.inc();
             tracing::warn!(
                 ?took,
-                { "expected-duration" = ?self.slow_apply },
+                expected_duration = ?self.slow_apply,
                 "apply request took too long"
             );
         }
