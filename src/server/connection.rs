@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tower::ServiceExt;
 
+use super::coalescing::Coalescing;
 use super::listeners::Role;
 use super::options::ServerOptions;
 use crate::grpc::{self, Faces, Phase};
@@ -74,7 +75,8 @@ where
     let mut end = shared.faces.phase();
     let answering = Arc::clone(&shared);
     let service = service_fn(move |request| answer(Arc::clone(&answering), role, request));
-    let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(io), service));
+    let io = TokioIo::new(Coalescing::new(io));
+    let mut connection = pin!(shared.builder.serve_connection(io, service));
     tokio::select! {
         biased;
         // Broken connections are the clients' business.
@@ -95,7 +97,9 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     if role.grpc() && grpc::is_grpc(&request) {
-        return Ok(grpc::serve(Arc::clone(&shared.faces), request).await);
+        // Boxed, because a request's future is moved several times on its way to
+        // its task, and a call's is kilobytes large.
+        return Ok(Box::pin(grpc::serve(Arc::clone(&shared.faces), request)).await);
     }
     // Boxed: HTTP is rare, and its future need not make room in every call's.
     Ok(Box::pin(answer_http(shared, role, request)).await)
