@@ -76,6 +76,7 @@ pub enum Phase {
 }
 
 /// The state the faces share: nothing that a client changes.
+#[derive(Clone)]
 pub struct Faces {
     /// The door of the company.
     pub company: Company,
@@ -83,8 +84,8 @@ pub struct Faces {
     pub options: FaceOptions,
     /// The faces' figures.
     pub metrics: Arc<Metrics>,
-    pub(super) quota: Quota,
-    pub(super) lease_ids: LeaseIds,
+    pub(super) quota: Arc<Quota>,
+    pub(super) lease_ids: Arc<LeaseIds>,
     pub(super) health: HealthServer<HealthService>,
     phase: watch::Receiver<Phase>,
     leaderless: watch::Receiver<u64>,
@@ -101,8 +102,8 @@ impl Faces {
     ) -> Self {
         let member_id = company.identity().member_id;
         Self {
-            quota: Quota::new(options.quota_backend_bytes),
-            lease_ids: LeaseIds::new(member_id, std::time::SystemTime::now()),
+            quota: Arc::new(Quota::new(options.quota_backend_bytes)),
+            lease_ids: Arc::new(LeaseIds::new(member_id, std::time::SystemTime::now())),
             // A reporter that is new says of the server as a whole that it serves.
             health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
             leaderless: leaders.0.subscribe(),
@@ -111,6 +112,11 @@ impl Faces {
             metrics,
             phase,
         }
+    }
+
+    /// The same faces in front of another door of the same company.
+    pub fn at(&self, door: Company) -> Self {
+        Self { company: door, ..self.clone() }
     }
 
     /// Follows the node on its way to the end.
