@@ -148,6 +148,10 @@ func Main(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "%s is not set: it must name the server binary to test\n", BinaryEnv)
 		os.Exit(1)
 	}
+	if !filepath.IsAbs(binary()) {
+		fmt.Fprintf(os.Stderr, "%s=%s must be an absolute path: each package runs in its own directory\n", BinaryEnv, binary())
+		os.Exit(1)
+	}
 	code := m.Run()
 	if shared.server != nil {
 		shared.server.remove()
