@@ -77,13 +77,17 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
           "cluster-id" = format!("{:x}", identity.cluster_id) },
         "started member"
     );
+    // Clients are served when the member can say who it is, as etcd does it.
+    tokio::select! {
+        () = announce(&company, &config) => {}
+        signal = signals.next() => {
+            running.stop();
+            return Ok(signal);
+        }
+    }
     let arbiters: Vec<Arbiter> = (0..network_arbiters()).map(|_| Arbiter::new()).collect();
     let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
     let server = serve(listeners, &company, &registry, options, &handles)?;
-    tokio::select! {
-        () = announce(&company, &config) => {}
-        signal = signals.next() => return Ok(stop(server, running, signal).await),
-    }
     tracing::info!("ready to serve client requests");
     // Nobody listens where no service manager started us.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);

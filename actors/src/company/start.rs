@@ -104,11 +104,15 @@ pub struct Running {
     wal_thread: JoinHandle<()>,
     mvcc: ThreadInlet<MvccMessage>,
     mvcc_thread: JoinHandle<()>,
+    checkpointer: Checkpointer,
 }
 
 impl Running {
     /// Ends the company: nothing more is proposed, what was accepted is synced.
-    pub fn stop(self) {
+    /// What is given back may still be sealing a checkpoint. A process may end
+    /// without waiting for it; who opens the same directory again in this
+    /// process must [`Checkpointer::stop`] it first.
+    pub fn stop(self) -> Checkpointer {
         // The arbiters end first, so that nobody sends any more.
         self.core.stop();
         self.hub.stop();
@@ -120,6 +124,7 @@ impl Running {
         let _ = self.wal_thread.join();
         drop(self.mvcc);
         let _ = self.mvcc_thread.join();
+        self.checkpointer
     }
 }
 
@@ -261,8 +266,15 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         lease_ttl_min_s: lease_ttl_min_s(config.election),
         questions: Arc::new(Semaphore::new(QUESTIONS)),
     };
-    let running =
-        Running { core: core_arbiter, hub: hub_arbiter, wal, wal_thread, mvcc, mvcc_thread };
+    let running = Running {
+        core: core_arbiter,
+        hub: hub_arbiter,
+        wal,
+        wal_thread,
+        mvcc,
+        mvcc_thread,
+        checkpointer,
+    };
     Ok((company, running))
 }
 

@@ -111,6 +111,11 @@ impl HubCore {
         }
     }
 
+    /// The newest revision that was handed out.
+    pub fn revision(&self) -> i64 {
+        self.view.revision()
+    }
+
     /// Whether the stream has watchers that lag.
     pub fn lags(&self, stream: StreamId) -> bool {
         self.streams.get(&stream).is_some_and(|stream| !stream.lagging.is_empty())
