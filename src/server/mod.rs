@@ -68,12 +68,12 @@ pub fn serve(
     listeners: Listeners,
     company: &Company,
     registry: &Registry,
-    options: ServerOptions,
+    options: &ServerOptions,
     arbiters: &[ArbiterHandle],
 ) -> prometheus::Result<Serving> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let leaders = LeaderWatch::new();
-    let shared = Arc::new(shared(company, registry, &options, phases, &leaders)?);
+    let shared = Arc::new(shared(company, registry, options, phases, &leaders)?);
     let (alive, open) = mpsc::channel(1);
     let acceptor = Acceptor {
         shared,

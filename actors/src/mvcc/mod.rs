@@ -32,7 +32,7 @@ pub use hash::HashKv;
 pub use index::Entry;
 pub use messages::{
     Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation, OperationKind,
-    Outcome, Reply,
+    OperationName, Outcome, Reply,
 };
 pub use metrics::MvccMetrics;
 pub use record::Record;
