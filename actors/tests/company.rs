@@ -45,8 +45,9 @@ fn begin(dir: &Path, seal: SealPolicy) -> (Company, Running) {
     let member = MemberInfo { id: MEMBER, name: "m".to_owned(), ..MemberInfo::default() };
     let bootstrap = ClusterState { members: [(MEMBER, member)].into(), ..ClusterState::default() };
     let wal = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(dir.join("wal")) };
-    let opened = open(wal, &dir.join("snap"), identity, &bootstrap).unwrap();
-    start(opened, &config(seal)).unwrap()
+    let opened =
+        open(wal, &dir.join("snap"), identity, &bootstrap).expect("a directory of our own opens");
+    start(opened, &config(seal)).expect("what opened starts")
 }
 
 /// Ends a company, so that its directory can be opened again.
@@ -65,14 +66,14 @@ fn all() -> RangeRequest {
 
 fn pairs(company: &Company) -> Vec<(String, String, i64)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let response = company.view().range(&all()).unwrap();
+    let response = company.view().range(&all()).expect("the newest revision is there");
     response.kvs.iter().map(|kv| (text(&kv.key), text(&kv.value), kv.mod_revision)).collect()
 }
 
 /// A write may come before the first election; clients try again.
 async fn write(company: &Company, op: Op) -> i64 {
-    company.read_index().await.unwrap();
-    company.propose(op).await.unwrap().revision
+    company.read_index().await.expect("the only member leads");
+    company.propose(op).await.expect("the only member applies it").revision
 }
 
 #[actix::test]

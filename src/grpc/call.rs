@@ -11,10 +11,9 @@ use castd_proto::etcdserverpb::ResponseHeader;
 use futures::future::{Either, Map, Ready, ready};
 use futures::{FutureExt, Stream};
 use http::{HeaderName, Request, Response};
-use http_body_util::BodyExt;
 use prost::Message;
 use tonic::body::Body;
-use tonic::codegen::{Service, StdError};
+use tonic::codegen::StdError;
 use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService};
 use tonic::{Code, Status, Streaming};
@@ -92,20 +91,21 @@ impl Call {
         }
     }
 
-    /// Waits until what was committed by now can be read from the newest view.
+    /// Waits until what was committed by now can be read from the newest view. Gives the
+    /// time at which that was so.
     ///
     /// # Errors
     /// `Timeout`, or what the company answers.
-    pub(super) async fn read_index(&self) -> Result<(), Error> {
+    pub(super) async fn read_index(&self) -> Result<Instant, Error> {
+        let started = Instant::now();
         let reading = self.faces.company.read_index();
         let result = match tokio::time::timeout(self.patience(), reading).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout),
         };
-        if result.is_err() {
-            self.faces.metrics.faces.read_indexes_failed.inc();
-        }
-        result
+        let ended = Instant::now();
+        self.faces.metrics.faces.read_index(result.is_ok(), ended - started);
+        result.map(|()| ended)
     }
 
     /// The header of an answer that was true at `revision`.
@@ -309,29 +309,6 @@ where
     let mut grpc = grpc(&faces, method);
     let handler = Handler { faces, function: Some(function), ending };
     reworded(grpc.streaming(StreamCall(handler), request).await)
-}
-
-/// Answers gRPC's own health service.
-pub(super) async fn health<B>(
-    faces: Arc<Faces>,
-    method: Method,
-    request: Request<B>,
-) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<StdError> + Send,
-{
-    let mut ending = Ending::begin(&faces, method);
-    let request = request.map(|body| Body::new(body.map_err(Into::<StdError>::into)));
-    let Ok(response) = faces.health.clone().call(request).await;
-    ending.code(code_of(&response));
-    // The call ends when its body does.
-    response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _ = &ending;
-            frame
-        }))
-    })
 }
 
 /// Answers what this version does not do.

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use castd_actors::Company;
 use tokio::sync::watch;
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
 
 use super::ids::LeaseIds;
 use super::quota::Quota;
@@ -86,7 +84,6 @@ pub struct Faces {
     pub metrics: Arc<Metrics>,
     pub(super) quota: Arc<Quota>,
     pub(super) lease_ids: Arc<LeaseIds>,
-    pub(super) health: HealthServer<HealthService>,
     phase: watch::Receiver<Phase>,
     leaderless: watch::Receiver<u64>,
 }
@@ -104,8 +101,6 @@ impl Faces {
         Self {
             quota: Arc::new(Quota::new(options.quota_backend_bytes)),
             lease_ids: Arc::new(LeaseIds::new(member_id, std::time::SystemTime::now())),
-            // A reporter that is new says of the server as a whole that it serves.
-            health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
             leaderless: leaders.0.subscribe(),
             company,
             options,

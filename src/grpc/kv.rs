@@ -28,12 +28,16 @@ pub(super) async fn range(call: Call, request: RangeRequest) -> Result<RangeResp
 }
 
 async fn read_range(call: &Call, request: &RangeRequest) -> Result<RangeResponse, Error> {
-    if !request.serializable {
-        call.read_index().await?;
-    }
+    let begun = match request.serializable {
+        true => Instant::now(),
+        false => call.read_index().await?,
+    };
     let view = call.faces.company.view();
-    call.faces.metrics.faces.ranges.inc();
-    let mut response = view.range(request)?;
+    let figures = &call.faces.metrics.faces;
+    figures.ranges.inc();
+    let result = view.range(request);
+    figures.range(result.is_ok(), begun.elapsed());
+    let mut response = result?;
     response.header = call.header(view.revision());
     Ok(response)
 }

@@ -9,6 +9,9 @@ use prometheus::{
 
 use super::{counter, gauge, register};
 
+/// A read index that takes longer counts as slow: etcd asks again then.
+const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
+
 /// What kind of request took its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -42,12 +45,13 @@ impl RequestKind {
 /// Counters and histograms of the faces.
 pub struct FaceMetrics {
     requests: Vec<[Histogram; 2]>,
+    range_seconds: [Histogram; 2],
     /// Proposals that wait for their outcome.
     pub proposals_pending: IntGauge,
     /// Proposals that got none.
     pub proposals_failed: IntCounter,
-    /// Linearizable reads that could not be confirmed.
-    pub read_indexes_failed: IntCounter,
+    read_indexes_failed: IntCounter,
+    read_indexes_slow: IntCounter,
     /// Ranges read by this member.
     pub ranges: IntCounter,
     /// Answers `true` of `/health`.
@@ -74,6 +78,7 @@ impl FaceMetrics {
             prometheus::opts!("etcd_network_server_stream_failures_total", "Streams that broke.");
         Ok(Self {
             requests: requests(registry)?,
+            range_seconds: range_seconds(registry)?,
             proposals_pending: gauge(
                 registry,
                 "etcd_server_proposals_pending",
@@ -88,6 +93,11 @@ impl FaceMetrics {
                 registry,
                 "etcd_server_read_indexes_failed_total",
                 "Read indexes that failed.",
+            )?,
+            read_indexes_slow: counter(
+                registry,
+                "etcd_server_slow_read_indexes_total",
+                "Read indexes that took longer than half a second, well or not.",
             )?,
             ranges: counter(registry, "etcd_mvcc_range_total", "Ranges read by this member.")?,
             health_success: counter(
@@ -124,6 +134,21 @@ impl FaceMetrics {
         self.requests[kind as usize][usize::from(success)].observe(took.as_secs_f64());
     }
 
+    /// A range was looked up, well or not, in this time: what came before is not in it.
+    pub fn range(&self, success: bool, took: Duration) {
+        self.range_seconds[usize::from(success)].observe(took.as_secs_f64());
+    }
+
+    /// A linearizable read was confirmed, or could not be, after this time.
+    pub fn read_index(&self, success: bool, took: Duration) {
+        if !success {
+            self.read_indexes_failed.inc();
+        }
+        if took > SLOW_READ_INDEX {
+            self.read_indexes_slow.inc();
+        }
+    }
+
     /// The check `name` of the endpoint `endpoint` had this result.
     pub fn health_check(&self, endpoint: &str, name: &str, success: bool) {
         let status = if success { "success" } else { "error" };
@@ -145,6 +170,14 @@ fn requests(registry: &Registry) -> prometheus::Result<Vec<[Histogram; 2]>> {
         .collect())
 }
 
+fn range_seconds(registry: &Registry) -> prometheus::Result<[Histogram; 2]> {
+    let options =
+        HistogramOpts::new("etcd_server_range_duration_seconds", "Seconds to look up a range.")
+            .buckets(exponential_buckets(0.0001, 2.0, 20)?);
+    let vec = register(registry, HistogramVec::new(options, &["success"])?)?;
+    Ok(["false", "true"].map(|success| vec.with_label_values(&[success])))
+}
+
 fn hash_seconds(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {
     let options = HistogramOpts::new(name, help).buckets(exponential_buckets(0.01, 2.0, 15)?);
     register(registry, Histogram::with_opts(options)?)
@@ -159,5 +192,14 @@ mod tests {
         for (number, (kind, _)) in RequestKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, number);
         }
+    }
+
+    #[test]
+    fn a_read_index_is_slow_after_half_a_second() {
+        let faces = FaceMetrics::new(&Registry::new()).unwrap();
+        faces.read_index(true, Duration::from_millis(500));
+        faces.read_index(true, Duration::from_millis(501));
+        faces.read_index(false, Duration::from_secs(7));
+        assert_eq!((faces.read_indexes_failed.get(), faces.read_indexes_slow.get()), (1, 2));
     }
 }

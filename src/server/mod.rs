@@ -70,19 +70,19 @@ pub fn serve(
     listeners: Listeners,
     company: &Company,
     registry: &Registry,
-    options: ServerOptions,
+    options: &ServerOptions,
     arbiters: &[ArbiterHandle],
 ) -> prometheus::Result<Serving> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let leaders = LeaderWatch::new();
-    let faces = faces(company, registry, &options, phases, &leaders)?;
+    let faces = faces(company, registry, options, phases, &leaders)?;
     let posts: Vec<Post> = arbiters
         .iter()
         .enumerate()
         .map(|(thread, arbiter)| {
             let (door, desk) = company.with_desk(thread);
             arbiter.spawn(desk.run());
-            let shared = Arc::new(shared(faces.at(door), registry, &options));
+            let shared = Arc::new(shared(faces.at(door), registry, options));
             Post { arbiter: arbiter.clone(), shared }
         })
         .collect();

@@ -15,7 +15,7 @@ use crate::checkpointer::{
     CheckpointEvents, CheckpointMetrics, Checkpointer, CheckpointerOptions, Sealed, StoreError,
 };
 use crate::compactor::{AutoCompaction, Compactor, CompactorEdges, Schedule, ScrubPace};
-use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseSettings};
+use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings};
 use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, SealPolicy};
 use crate::peer_transport::PeerTransport;
 use crate::proposer::Proposer;
@@ -214,6 +214,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         LeaseEdges { proposer: proposer.clone(), raft: status.clone() },
         zero,
         lease_messages,
+        LeaseMetrics::new(registry)?,
         FatalReport::clone(&fatal),
     );
     let compactor_actor = Compactor::new(
