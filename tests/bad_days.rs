@@ -28,7 +28,7 @@ async fn written(dir: &Path) -> PathBuf {
     let data = dir.join("data");
     let member = Member::start(&data);
     for n in 0..50 {
-        put(&member, &format!("k{}", n % 10), n.to_string().into_bytes()).await.unwrap();
+        put(&member, &format!("k{}", n % 10), n.to_string().into_bytes()).await.expect("it writes");
     }
     member.kill();
     data
@@ -36,8 +36,8 @@ async fn written(dir: &Path) -> PathBuf {
 
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("the directory is there")
+        .map(|entry| entry.expect("it can be read").path())
         .filter(|path| path.to_string_lossy().ends_with(ending))
         .collect();
     all.sort();
@@ -45,9 +45,9 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 fn flip(path: &Path, at: usize, bit: u8) {
-    let mut bytes = fs::read(path).unwrap();
+    let mut bytes = fs::read(path).expect("the file is there");
     bytes[at] ^= 1 << bit;
-    fs::write(path, bytes).unwrap();
+    fs::write(path, bytes).expect("it can be written");
 }
 
 fn refused(data: &Path) -> String {

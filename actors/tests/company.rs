@@ -52,7 +52,7 @@ fn begin(dir: &Path, seal: SealPolicy) -> (Company, Running) {
 
 /// Ends a company, so that its directory can be opened again.
 fn end(running: Running) {
-    running.stop().stop().unwrap();
+    running.stop().stop().expect("no seal panicked");
 }
 
 fn put(key: &str, value: &str) -> Op {
