@@ -148,8 +148,11 @@ fn store(view: &View) -> Vec<MetricFamily> {
     ]
 }
 
+/// One figure of a mailbox.
+type Figure = fn(&MailboxStats) -> f64;
+
 fn mailboxes(all: &[std::sync::Arc<MailboxStats>]) -> Vec<MetricFamily> {
-    let figures: [(Shape, fn(&MailboxStats) -> f64); 6] = [
+    let figures: [(Shape, Figure); 6] = [
         (DEPTH, |stats| stats.depth() as f64),
         (CAPACITY, |stats| stats.capacity as f64),
         (MESSAGES, |stats| stats.taken() as f64),

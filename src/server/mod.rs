@@ -73,45 +73,43 @@ pub fn serve(
 ) -> prometheus::Result<Serving> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let leaders = LeaderWatch::new();
-    let shared = Arc::new(shared(company, registry, &options, phases, &leaders)?);
     let (alive, open) = mpsc::channel(1);
-    let acceptor = Acceptor {
-        shared,
-        arbiters: arbiters.into(),
-        places: Arc::new(Semaphore::new(options.max_connections)),
-        alive,
-    };
+    let drain = options.drain;
+    let places = Arc::new(Semaphore::new(options.max_connections));
+    let election_timeout = options.faces.election_timeout;
+    let shared = Arc::new(shared(company, registry, options, phases, &leaders)?);
+    let acceptor = Acceptor { shared, arbiters: arbiters.into(), places, alive };
     if let Some(first) = arbiters.first() {
-        let election_timeout = options.faces.election_timeout;
         first.spawn(watch_leader(leaders, company.clone(), election_timeout, phase.subscribe()));
         for (role, socket) in listeners.0 {
             first.spawn(acceptor.clone().run(role, socket));
         }
     }
-    Ok(Serving { phase, open, drain: options.drain })
+    Ok(Serving { phase, open, drain })
 }
 
 fn shared(
     company: &Company,
     registry: &Registry,
-    options: &ServerOptions,
+    options: ServerOptions,
     phases: watch::Receiver<Phase>,
     leaders: &LeaderWatch,
 ) -> prometheus::Result<Shared> {
-    let faces = &options.faces;
+    let builder = connection::builder(&options);
+    let faces = options.faces;
     let metrics = Arc::new(Metrics::new(registry, faces.extensive_metrics)?);
     let quota = crate::grpc::effective_quota(faces.quota_backend_bytes);
     let figures = CompanyCollector::new(company.clone(), &faces.version, quota)?;
     registry.register(Box::new(figures))?;
     registry.register(Box::new(ProcessCollector::new()?))?;
-    let faces = Arc::new(Faces::new(company.clone(), faces.clone(), metrics, phases, leaders));
+    let faces = Arc::new(Faces::new(company.clone(), faces, metrics, phases, leaders));
     let http = HttpFaces::new(Arc::clone(&faces), registry.clone());
     Ok(Shared {
         faces,
         http: http.client_routes(),
         metrics: http.metrics_routes(),
         peer: http.peer_routes(),
-        builder: connection::builder(options),
+        builder,
     })
 }
 
