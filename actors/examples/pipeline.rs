@@ -64,6 +64,8 @@ fn config() -> CompanyConfig {
         heartbeat: Duration::from_millis(100),
         election: Duration::from_secs(1),
         pre_vote: true,
+        campaign_at_once: true,
+        slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
         seal: SealPolicy { log_bytes: 64 << 20, entries: 500_000 },

@@ -23,6 +23,8 @@ fn config(seal: SealPolicy) -> CompanyConfig {
         heartbeat: Duration::from_millis(100),
         election: Duration::from_millis(1000),
         pre_vote: true,
+        campaign_at_once: true,
+        slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
         seal,

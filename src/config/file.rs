@@ -232,6 +232,15 @@ impl<'de> Visitor<'de> for Scalar {
         }
     }
 
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        // `1e3` and `100.0` are whole; above 2^53 a float no longer tells which number.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if number.fract() == 0.0 && number.abs() <= EXACT {
+            return self.visit_i64(number as i64);
+        }
+        Err(E::invalid_type(Unexpected::Float(number), &self))
+    }
+
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
         match self.0.kind {
             // YAML 1.1's other booleans, which etcd's parser knows.

@@ -75,8 +75,21 @@ impl Call {
         if failed && !matches!(result, Err(Error::TooManyRequests)) {
             figures.proposals_failed.inc();
         }
-        figures.request(kind, !failed, started.elapsed());
+        self.took(kind, !failed, started.elapsed());
         result
+    }
+
+    /// Counts a request, and says so in the log when it was slow.
+    pub(super) fn took(&self, kind: RequestKind, succeeded: bool, took: Duration) {
+        self.faces.metrics.faces.request(kind, succeeded, took);
+        if took > self.faces.options.slow_request {
+            tracing::warn!(
+                request_type = ?kind,
+                time_spent = ?took,
+                succeeded,
+                "request took too long"
+            );
+        }
     }
 
     /// Waits until what was committed by now can be read from the newest view.

@@ -32,6 +32,8 @@ pub struct FaceOptions {
     pub quota_backend_bytes: i64,
     /// How long a member waits for a heartbeat before it calls an election.
     pub election_timeout: Duration,
+    /// A request that takes longer is logged.
+    pub slow_request: Duration,
     /// Keep histograms of handling times for each method.
     pub extensive_metrics: bool,
 }
@@ -56,6 +58,7 @@ impl Default for FaceOptions {
             max_txn_ops: 128,
             quota_backend_bytes: 0,
             election_timeout: Duration::from_secs(1),
+            slow_request: Duration::from_millis(300),
             extensive_metrics: false,
         }
     }

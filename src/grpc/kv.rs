@@ -23,8 +23,7 @@ pub(super) async fn range(call: Call, request: RangeRequest) -> Result<RangeResp
     validate::range(&request)?;
     let started = Instant::now();
     let result = read_range(&call, &request).await;
-    let figures = &call.faces.metrics.faces;
-    figures.request(RequestKind::Range, result.is_ok(), started.elapsed());
+    call.took(RequestKind::Range, result.is_ok(), started.elapsed());
     Ok(result?)
 }
 
@@ -78,10 +77,9 @@ async fn read_only_txn(call: &Call, request: &TxnRequest) -> Result<TxnResponse,
     }
     let view = call.faces.company.view();
     let result = read_txn::read(&view, request);
-    let figures = &call.faces.metrics.faces;
-    figures.request(RequestKind::ReadonlyTxn, result.is_ok(), started.elapsed());
+    call.took(RequestKind::ReadonlyTxn, result.is_ok(), started.elapsed());
     let mut response = result?;
-    figures.ranges.inc_by(response.responses.len() as u64);
+    call.faces.metrics.faces.ranges.inc_by(response.responses.len() as u64);
     response.header = call.header(view.revision());
     Ok(response)
 }

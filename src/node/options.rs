@@ -20,6 +20,7 @@ pub(super) fn server_options(config: &Config) -> Result<ServerOptions, String> {
             max_txn_ops: bytes(config.max_txn_ops),
             quota_backend_bytes: quota(config.quota_backend_bytes),
             election_timeout: config.election_timeout(),
+            slow_request: config.warning_unary_request_duration,
             extensive_metrics: config.metrics == MetricsDetail::Extensive,
         },
         client: endpoints(&config.listen_client_urls)?,

@@ -9,7 +9,7 @@ use castd_actors::compactor::{AutoCompaction, ScrubPace};
 use castd_actors::company::{CompanyConfig, OpenError, Running, StartError, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::shared::FatalReport;
-use castd_actors::wal_writer::WalOptions;
+use castd_actors::wal_writer::{self, WalOptions};
 use prometheus::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -38,6 +38,9 @@ pub enum RunError {
     /// The company cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The configuration does not say how a new member begins.
+    #[error("{0}")]
+    Bootstrap(String),
     /// A URL cannot be listened at.
     #[error("{0}")]
     Listen(String),
@@ -89,12 +92,17 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
 }
 
 fn start_company(config: &Config, registry: &Registry) -> Result<(Company, Running), RunError> {
+    if !wal_writer::exists(&config.wal_dir()) {
+        config.check_bootstrap().map_err(RunError::Bootstrap)?;
+    }
     let (identity, cluster) = bootstrap(config);
-    let wal = WalOptions {
-        unsafe_no_fsync: config.unsafe_no_fsync,
-        spare_segments: usize::try_from(config.max_wals.clamp(1, 2)).unwrap_or(2),
-        ..WalOptions::new(config.wal_dir())
-    };
+    let mut wal =
+        WalOptions { unsafe_no_fsync: config.unsafe_no_fsync, ..WalOptions::new(config.wal_dir()) };
+    if let Ok(most) = usize::try_from(config.max_wals)
+        && most > 0
+    {
+        wal.spare_segments = wal.spare_segments.min(most);
+    }
     let opened = open(wal, &config.snap_dir(), identity, &cluster)?;
     Ok(start(opened, &company_config(config, registry))?)
 }
@@ -106,6 +114,8 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         heartbeat: config.heartbeat(),
         election: config.election_timeout(),
         pre_vote: config.pre_vote,
+        campaign_at_once: config.initial_election_tick_advance,
+        slow_apply: config.warning_apply_duration,
         snapshot_count: config.snapshot_count,
         catchup_entries: config.snapshot_catchup_entries,
         seal: SEAL,

@@ -150,3 +150,154 @@ fn lower_priority(nice: i32) {
 /// Elsewhere it belongs to the process, which must not be slowed.
 #[cfg(not(target_os = "linux"))]
 fn lower_priority(_nice: i32) {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::checkpointer::{
+        BlockSource, BlockVisitor, LoadVisitor, LoadedMeta, Reclaim, RevisionKey, Sealed,
+        StoreError,
+    };
+
+    struct NoBlocks;
+
+    impl BlockSource for NoBlocks {
+        fn visit(
+            &self,
+            _: RevisionKey,
+            _: RevisionKey,
+            _: BlockVisitor<'_>,
+        ) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn live_bytes(&self, _: RevisionKey, _: RevisionKey) -> u64 {
+            0
+        }
+    }
+
+    fn job(applied_index: u64) -> SealJob {
+        SealJob {
+            applied_index,
+            applied_term: 1,
+            last: RevisionKey::MIN,
+            meta: Bytes::new(),
+            compact_revision: 0,
+            reclaim: Reclaim::Paced,
+            source: Arc::new(NoBlocks),
+        }
+    }
+
+    /// Says when a seal begins, and seals when it is told to; index 13 fails.
+    struct GatedStore {
+        begun: Sender<u64>,
+        gate: Receiver<()>,
+    }
+
+    impl CheckpointStore for GatedStore {
+        fn sealed(&self) -> Option<LoadedMeta> {
+            None
+        }
+        fn load(&mut self, _: LoadVisitor<'_>) -> Result<Option<LoadedMeta>, StoreError> {
+            Ok(None)
+        }
+        fn seal(&mut self, job: &SealJob) -> Result<Sealed, StoreError> {
+            self.begun.send(job.applied_index).unwrap();
+            self.gate.recv().unwrap();
+            if job.applied_index == 13 {
+                return Err(StoreError::Caller("unlucky".to_owned()));
+            }
+            Ok(Sealed {
+                applied_index: job.applied_index,
+                applied_term: job.applied_term,
+                bytes_written: 100,
+                took: Duration::from_millis(5),
+                volumes: 2,
+                volumes_written: 1,
+                volumes_retired: 0,
+                disk_bytes: 200,
+                clean_floor: 0,
+            })
+        }
+        fn disk_bytes(&self) -> u64 {
+            200
+        }
+    }
+
+    struct Told(Sender<Result<u64, String>>);
+
+    impl CheckpointEvents for Told {
+        fn sealed(&mut self, sealed: Sealed) {
+            self.0.send(Ok(sealed.applied_index)).unwrap();
+        }
+        fn failed(&mut self, error: StoreError) {
+            self.0.send(Err(error.to_string())).unwrap();
+        }
+    }
+
+    struct Rig {
+        checkpointer: Checkpointer,
+        begun: Receiver<u64>,
+        gate: Sender<()>,
+        told: Receiver<Result<u64, String>>,
+        registry: Registry,
+    }
+
+    fn rig() -> Rig {
+        let (begun_there, begun) = bounded(8);
+        let (gate, gate_there) = bounded(8);
+        let (told_there, told) = bounded(8);
+        let registry = Registry::new();
+        let checkpointer = Checkpointer::start(
+            Box::new(GatedStore { begun: begun_there, gate: gate_there }),
+            Box::new(Told(told_there)),
+            CheckpointMetrics::register(&registry).unwrap(),
+            &CheckpointerOptions::default(),
+        )
+        .unwrap();
+        Rig { checkpointer, begun, gate, told, registry }
+    }
+
+    fn counted(registry: &Registry, name: &str) -> f64 {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        family.get_metric()[0].get_counter().get_value()
+    }
+
+    #[test]
+    fn one_seal_runs_one_waits_and_a_third_is_refused() {
+        let rig = rig();
+        let link = rig.checkpointer.link();
+        link.try_seal(job(1)).unwrap();
+        assert_eq!(rig.begun.recv(), Ok(1));
+        link.try_seal(job(2)).unwrap();
+        assert_eq!(link.depth(), (1, 1));
+        let refused = link.try_seal(job(3)).unwrap_err();
+        assert!(matches!(refused, SealRefused::Busy(job) if job.applied_index == 3));
+        rig.gate.send(()).unwrap();
+        rig.gate.send(()).unwrap();
+        assert_eq!((rig.told.recv().unwrap(), rig.told.recv().unwrap()), (Ok(1), Ok(2)));
+        rig.checkpointer.stop().unwrap();
+        assert!(matches!(link.try_seal(job(4)), Err(SealRefused::Stopped(_))));
+        assert!((counted(&rig.registry, "castd_checkpoint_seals_total") - 2.0).abs() < 0.1);
+        let written = counted(&rig.registry, "castd_checkpoint_bytes_written_total");
+        assert!((written - 200.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_failure_is_told_and_is_the_end() {
+        let rig = rig();
+        let link = rig.checkpointer.link();
+        link.try_seal(job(13)).unwrap();
+        rig.gate.send(()).unwrap();
+        assert_eq!(rig.told.recv().unwrap(), Err("checkpoint: unlucky".to_owned()));
+        rig.checkpointer.stop().unwrap();
+        assert!(matches!(link.try_seal(job(14)), Err(SealRefused::Stopped(_))));
+        assert!((counted(&rig.registry, "castd_checkpoint_failures_total") - 1.0).abs() < 0.1);
+    }
+}

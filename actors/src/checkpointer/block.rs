@@ -65,14 +65,11 @@ pub(super) fn encode<'a>(
         let start = part as usize * PIECE_BYTES_MAX;
         let body = &bytes[start..bytes.len().min(start + PIECE_BYTES_MAX)];
         let header = PieceHeader { first, last, block_bytes: bytes.len() as u32, part, parts };
-        let mut out = vec![0u8; PIECE_OVERHEAD_BYTES + body.len()];
-        bincode::encode_into_slice(
-            header,
-            &mut out[CRC_BYTES..PIECE_OVERHEAD_BYTES],
-            HEADER_CONFIG,
-        )
-        .expect("a header of fixed-size numbers fits its fixed size");
-        out[PIECE_OVERHEAD_BYTES..].copy_from_slice(body);
+        let mut out = Vec::with_capacity(PIECE_OVERHEAD_BYTES + body.len());
+        out.resize(PIECE_OVERHEAD_BYTES, 0);
+        bincode::encode_into_slice(header, &mut out[CRC_BYTES..], HEADER_CONFIG)
+            .expect("a header of fixed-size numbers fits its fixed size");
+        out.extend_from_slice(body);
         let crc = crc_of(volume, index + part, &out[CRC_BYTES..]);
         out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
         out

@@ -51,7 +51,8 @@ pub type BlockVisitor<'a> =
 /// What the state gives the store: an immutable view at one applied index.
 ///
 /// The view must not change while a seal holds it: a range is visited twice, once to
-/// plan and once to write, and must give the same blocks both times.
+/// plan and once to write, and must give the same blocks both times. How the revisions
+/// are cut into blocks may differ for another range or another view.
 pub trait BlockSource: Send + Sync {
     /// Visits, in ascending order, blocks that together hold every live revision in
     /// `from..=to`. A block's first and last key must lie in that range (a block that

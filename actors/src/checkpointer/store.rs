@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::StoreError;
 use super::core::{Extent, Limits, Plan, Span, plan};
 use super::disk::sync_directory;
 use super::manifest::{self, Manifest};
 use super::messages::{CheckpointStore, LoadVisitor, LoadedMeta, RevisionKey, SealJob, Sealed};
 use super::stage;
-use super::volume::{self, Survey, VolumeEntry};
-use super::{BlockSource, StoreError};
+use super::volume::{self, Survey, VolumeEntry, VolumeWriter};
 
 /// How a [`SledStore`] lays out and paces its writes.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct SledStoreOptions {
 
 impl Default for SledStoreOptions {
     fn default() -> Self {
-        Self { volume_bytes: 16 << 20, rewrite_bytes: 64 << 20, bytes_per_second_max: 128 << 20 }
+        Self { volume_bytes: 16 << 20, rewrite_bytes: 64 << 20, bytes_per_second_max: 64 << 20 }
     }
 }
 
@@ -166,35 +166,50 @@ impl SledStore {
         plan(&old, new, job.reclaim, Limits { volume_bytes, rewrite_bytes })
     }
 
-    fn write_volume(
+    /// Visits a span twice: to see how many volumes it takes, and to write them.
+    fn write_span(
         &mut self,
-        survey: &Survey,
-        source: &dyn BlockSource,
-    ) -> Result<VolumeEntry, StoreError> {
+        span: Span,
+        job: &SealJob,
+        written: &mut Vec<VolumeEntry>,
+    ) -> Result<(), StoreError> {
+        let mut surveys = survey(job, span, self.options.volume_bytes)?.into_iter();
+        let mut open: Option<VolumeWriter> = None;
+        job.source.visit(span.from, span.to, &mut |first, last, bytes| {
+            let mut writer = match (open.take(), &mut surveys) {
+                (Some(writer), _) => writer,
+                (None, surveys) => self.begin_volume(surveys.next())?,
+            };
+            writer.add(first, last, bytes)?;
+            if writer.is_full() {
+                written.push(self.finish_volume(writer)?);
+            } else {
+                open = Some(writer);
+            }
+            Ok(())
+        })?;
+        match (open, surveys.next()) {
+            (None, None) => Ok(()),
+            // It is short of blocks, and says so.
+            (Some(writer), _) => self.finish_volume(writer).map(|entry| written.push(entry)),
+            (None, Some(survey)) => Err(volume::view_changed(&survey, 0)),
+        }
+    }
+
+    fn begin_volume(&mut self, survey: Option<Survey>) -> Result<VolumeWriter, StoreError> {
+        let survey =
+            survey.ok_or_else(|| StoreError::Caller("the view grew during a seal".to_owned()))?;
         let number = self.next_number;
         self.next_number += 1;
-        let rate = self.options.bytes_per_second_max;
-        let entry = volume::write(&self.dir, number, survey, source, rate)?;
+        VolumeWriter::begin(&self.dir, number, survey)
+    }
+
+    fn finish_volume(&mut self, writer: VolumeWriter) -> Result<VolumeEntry, StoreError> {
+        let entry = writer.finish(self.options.bytes_per_second_max)?;
         self.reach(Step::VolumeWritten)?;
         volume::read(&self.dir, &entry, &mut |_| Ok(()))?;
         self.reach(Step::VolumeVerified)?;
         Ok(entry)
-    }
-
-    fn write_spans(
-        &mut self,
-        spans: &[Span],
-        job: &SealJob,
-    ) -> Result<Vec<VolumeEntry>, StoreError> {
-        let source = job.source.as_ref();
-        let mut written = Vec::new();
-        for span in spans {
-            for mut survey in survey(source, *span, self.options.volume_bytes)? {
-                survey.compact_revision = job.compact_revision;
-                written.push(self.write_volume(&survey, source)?);
-            }
-        }
-        Ok(written)
     }
 
     /// Puts the next manifest in force: from here on the new copy is the sealed one.
@@ -243,7 +258,10 @@ impl CheckpointStore for SledStore {
         let started = Instant::now();
         self.check_job(job)?;
         let plan = self.plan(job);
-        let written = self.write_spans(&plan.spans, job)?;
+        let mut written = Vec::new();
+        for span in &plan.spans {
+            self.write_span(*span, job, &mut written)?;
+        }
         let volumes_written = written.len();
         let volume_bytes: u64 = written.iter().map(VolumeEntry::disk_bytes).sum();
         let retired = self.volumes().len() - plan.keep.len();
@@ -280,14 +298,10 @@ impl CheckpointStore for SledStore {
 
 /// Visits a span once and cuts it into volumes: full ones, and what is left. Nothing where
 /// nothing lives. Together the volumes cover the span up to its last live revision.
-fn survey(
-    source: &dyn BlockSource,
-    span: Span,
-    volume_bytes: u64,
-) -> Result<Vec<Survey>, StoreError> {
+fn survey(job: &SealJob, span: Span, volume_bytes: u64) -> Result<Vec<Survey>, StoreError> {
     let mut surveys: Vec<Survey> = Vec::new();
     let mut end: Option<RevisionKey> = None;
-    source.visit(span.from, span.to, &mut |first, last, bytes| {
+    job.source.visit(span.from, span.to, &mut |first, last, bytes| {
         let in_span = span.from <= first && first <= last && last <= span.to;
         if !in_span || end.is_some_and(|end| first <= end) {
             return Err(StoreError::Caller(format!(
@@ -299,10 +313,11 @@ fn survey(
             s.pieces > 0 && s.block_bytes.saturating_add(bytes.len() as u64) > volume_bytes
         });
         if full {
-            surveys.push(Survey::begin(end.map_or(span.from, RevisionKey::successor)));
+            let from = end.map_or(span.from, RevisionKey::successor);
+            surveys.push(Survey::begin(from, job.compact_revision));
         }
         if let Some(survey) = surveys.last_mut() {
-            survey.add(last, bytes.len());
+            survey.count(last, bytes.len());
         }
         end = Some(last);
         Ok(())

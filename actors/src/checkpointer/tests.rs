@@ -181,6 +181,24 @@ fn compacted_volumes_give_their_space_back() {
 }
 
 #[test]
+fn the_clean_floor_is_that_of_the_oldest_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let compacted = |index, last, compact_revision, reclaim| {
+        let plain = job(index, last, &records(1..last + 1, 100));
+        SealJob { compact_revision, reclaim, ..plain }
+    };
+    store.seal(&compacted(1, 99, 5, Reclaim::Paced)).unwrap();
+    let mixed = store.seal(&compacted(2, 199, 60, Reclaim::Paced)).unwrap();
+    assert_eq!(mixed.clean_floor, 5);
+    let clean = store.seal(&compacted(3, 199, 60, Reclaim::All)).unwrap();
+    assert_eq!(clean.clean_floor, 60);
+    assert!(clean.volumes_retired > 0 && clean.volumes_retired < mixed.volumes);
+    let (meta, _) = load(&mut open(dir.path())).unwrap().unwrap();
+    assert_eq!(meta.clean_floor, 60);
+}
+
+#[test]
 fn blocks_longer_than_a_piece_survive() {
     let dir = tempfile::tempdir().unwrap();
     let mut all = records(1..4, 900_000);
@@ -201,6 +219,15 @@ fn going_back_is_refused() {
         let error = store.seal(&job(index, last, &records(1..20, 10))).unwrap_err();
         assert!(matches!(error, StoreError::Caller(_)), "{error}");
     }
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("snap");
+    std::fs::write(&file, b"not a directory").unwrap();
+    let error = SledStore::open(&file, small_options()).unwrap_err();
+    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
 }
 
 #[test]

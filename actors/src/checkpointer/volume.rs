@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::block::{self, Assembler, Block, PIECE_OVERHEAD_BYTES};
 use super::disk::{PacedWriter, forget_cached, sync_directory};
 use super::stage::{CONF, DB, Stage};
-use super::{BlockSource, RevisionKey, StoreError};
+use super::{RevisionKey, StoreError};
 
 pub(super) const PREFIX: &str = "vol-";
 
@@ -91,12 +91,12 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    pub(super) fn begin(from: RevisionKey) -> Self {
-        Self { from, to: from, pieces: 0, block_bytes: 0, piece_bytes_max: 0, compact_revision: 0 }
+    pub(super) fn begin(from: RevisionKey, compact_revision: i64) -> Self {
+        Self { from, to: from, compact_revision, pieces: 0, block_bytes: 0, piece_bytes_max: 0 }
     }
 
     /// Counts a block in.
-    pub(super) fn add(&mut self, last: RevisionKey, block_bytes: usize) {
+    pub(super) fn count(&mut self, last: RevisionKey, block_bytes: usize) {
         self.to = last;
         self.pieces += block::pieces_of(block_bytes) as u32;
         self.block_bytes += block_bytes as u64;
@@ -187,66 +187,86 @@ fn grow(engine: &Engine, pieces: u32) -> Result<(), StoreError> {
     })
 }
 
-/// Writes the blocks of `survey` into a new volume, durably, with its directory but not
-/// with the name of this directory in `root`.
-pub(super) fn write(
-    root: &Path,
+/// A volume that is being filled, on the stage.
+pub(super) struct VolumeWriter {
     number: u64,
-    survey: &Survey,
-    source: &dyn BlockSource,
-    bytes_per_second_max: u64,
-) -> Result<VolumeEntry, StoreError> {
-    let dir = dir_of(root, number);
-    let segment_bytes = segment_bytes_for(survey);
-    let stage = Stage::set(root)?;
-    let mut engine = Engine::open(&stage, segment_bytes, &dir)?;
-    fill(&engine, number, survey, source)?;
-    engine.run(|db| db.flush())?;
-    engine.close()?;
-    refuse_blobs(&stage, &dir)?;
-
-    std::fs::create_dir(&dir).map_err(StoreError::io("create", &dir))?;
-    let db = copy_out(&stage, &dir.join(DB), bytes_per_second_max)?;
-    let conf_path = stage.dir().join(CONF);
-    let conf = std::fs::read(&conf_path).map_err(StoreError::io("read", &conf_path))?;
-    let conf = write_small(&conf, &dir.join(CONF))?;
-    sync_directory(&dir)?;
-    Ok(VolumeEntry {
-        number,
-        from: survey.from,
-        to: survey.to,
-        compact_revision: survey.compact_revision,
-        pieces: survey.pieces,
-        block_bytes: survey.block_bytes,
-        segment_bytes,
-        db,
-        conf,
-    })
+    dir: PathBuf,
+    survey: Survey,
+    segment_bytes: u32,
+    engine: Engine,
+    pieces: u32,
+    // After the engine, so that sled is put away before its directory goes.
+    stage: Stage,
 }
 
-fn fill(
-    engine: &Engine,
-    number: u64,
-    survey: &Survey,
-    source: &dyn BlockSource,
-) -> Result<(), StoreError> {
-    grow(engine, survey.pieces)?;
-    let mut index = 0u32;
-    source.visit(survey.from, survey.to, &mut |first, last, bytes| {
-        let pieces = block::encode(number, index, first, last, bytes);
+impl VolumeWriter {
+    /// Sets the stage for the blocks that `survey` has counted.
+    pub(super) fn begin(root: &Path, number: u64, survey: Survey) -> Result<Self, StoreError> {
+        let dir = dir_of(root, number);
+        let segment_bytes = segment_bytes_for(&survey);
+        let stage = Stage::set(root)?;
+        let engine = Engine::open(&stage, segment_bytes, &dir)?;
+        grow(&engine, survey.pieces)?;
+        Ok(Self { number, dir, survey, segment_bytes, engine, pieces: 0, stage })
+    }
+
+    /// Takes the next block.
+    pub(super) fn add(
+        &mut self,
+        first: RevisionKey,
+        last: RevisionKey,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        let pieces = block::encode(self.number, self.pieces, first, last, bytes);
         for piece in pieces.map_err(StoreError::Caller)? {
-            engine.run(|db| db.insert(index.to_be_bytes(), piece))?;
-            index += 1;
+            let key = self.pieces.to_be_bytes();
+            self.engine.run(|db| db.insert(key, piece))?;
+            self.pieces += 1;
         }
         Ok(())
-    })?;
-    if index != survey.pieces {
-        return Err(StoreError::Caller(format!(
-            "the view of {}..={} changed during a seal: {} pieces, then {index}",
-            survey.from, survey.to, survey.pieces
-        )));
     }
-    Ok(())
+
+    /// True once all the blocks of the survey are there.
+    pub(super) fn is_full(&self) -> bool {
+        self.pieces >= self.survey.pieces
+    }
+
+    /// Copies the finished database off the stage, durably, with its directory but not
+    /// with the name of this directory in the root.
+    pub(super) fn finish(mut self, bytes_per_second_max: u64) -> Result<VolumeEntry, StoreError> {
+        if self.pieces != self.survey.pieces {
+            return Err(view_changed(&self.survey, self.pieces));
+        }
+        self.engine.run(|db| db.flush())?;
+        self.engine.close()?;
+        let Self { number, dir, survey, stage, segment_bytes, .. } = self;
+        refuse_blobs(&stage, &dir)?;
+        std::fs::create_dir(&dir).map_err(StoreError::io("create", &dir))?;
+        let db = copy_out(&stage, &dir.join(DB), bytes_per_second_max)?;
+        let conf_path = stage.dir().join(CONF);
+        let conf = std::fs::read(&conf_path).map_err(StoreError::io("read", &conf_path))?;
+        let conf = write_small(&conf, &dir.join(CONF))?;
+        sync_directory(&dir)?;
+        Ok(VolumeEntry {
+            number,
+            from: survey.from,
+            to: survey.to,
+            compact_revision: survey.compact_revision,
+            pieces: survey.pieces,
+            block_bytes: survey.block_bytes,
+            segment_bytes,
+            db,
+            conf,
+        })
+    }
+}
+
+/// A view must give the same blocks on both of its visits.
+pub(super) fn view_changed(survey: &Survey, pieces: u32) -> StoreError {
+    StoreError::Caller(format!(
+        "the view of {}..={} changed during a seal: {} pieces, then {pieces}",
+        survey.from, survey.to, survey.pieces
+    ))
 }
 
 /// sled keeps long records in files of their own, which a volume has no place for; the

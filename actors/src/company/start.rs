@@ -50,6 +50,11 @@ pub struct CompanyConfig {
     pub election: Duration,
     /// Whether candidates ask first whether they could win.
     pub pre_vote: bool,
+    /// Whether the only voter makes itself leader at once, without waiting for
+    /// an election timeout.
+    pub campaign_at_once: bool,
+    /// A batch that takes longer to apply is logged.
+    pub slow_apply: Duration,
     /// Applied entries in memory before the log there is compacted.
     pub snapshot_count: u64,
     /// Entries kept in memory when it is.
@@ -169,6 +174,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
             checkpointer: checkpointer.link(),
         },
         config.seal,
+        config.slow_apply,
         MvccMetrics::new(registry)?,
     );
     let mvcc_thread = spawn_thread("mvcc", FatalReport::clone(&fatal), move || {
@@ -265,6 +271,7 @@ fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSe
         member_id,
         election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX),
         pre_vote: config.pre_vote,
+        campaign_at_once: config.campaign_at_once,
         snapshot_count: config.snapshot_count,
         catchup_entries: config.catchup_entries,
         applied,

@@ -2,7 +2,7 @@
 //! the view, and sends what follows from it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -53,6 +53,8 @@ pub struct Mvcc {
     view: Published<View>,
     edges: MvccEdges,
     policy: SealPolicy,
+    /// A batch that takes longer is logged.
+    slow_apply: Duration,
     metrics: MvccMetrics,
     sealing: bool,
     log_bytes: u64,
@@ -71,6 +73,7 @@ impl Mvcc {
         view: Published<View>,
         edges: MvccEdges,
         policy: SealPolicy,
+        slow_apply: Duration,
         metrics: MvccMetrics,
     ) -> Self {
         let last_sealed_index = view.get().applied_index;
@@ -81,6 +84,7 @@ impl Mvcc {
             view,
             edges,
             policy,
+            slow_apply,
             metrics,
             sealing: false,
             log_bytes: 0,
@@ -97,8 +101,23 @@ impl Mvcc {
             if matches!(message, MvccMessage::Stop) {
                 return;
             }
+            let applies = matches!(message, MvccMessage::Apply(_));
             self.handle(message);
+            if applies {
+                self.note_slowness(started.elapsed());
+            }
             outlet.stats().served(started);
+        }
+    }
+
+    fn note_slowness(&self, took: Duration) {
+        if took > self.slow_apply {
+            self.metrics.slow_applies.inc();
+            tracing::warn!(
+                ?took,
+                expected_duration = ?self.slow_apply,
+                "apply request took too long"
+            );
         }
     }
 

@@ -10,6 +10,7 @@ pub struct MvccMetrics {
     pub(super) puts: IntCounter,
     pub(super) deletes: IntCounter,
     pub(super) txns: IntCounter,
+    pub(super) slow_applies: IntCounter,
     put_bytes: IntGauge,
 }
 
@@ -33,6 +34,10 @@ impl MvccMetrics {
             puts: counter("etcd_mvcc_put_total", "Puts applied by this member.")?,
             deletes: counter("etcd_mvcc_delete_total", "Deletions applied by this member.")?,
             txns: counter("etcd_mvcc_txn_total", "Transactions applied by this member.")?,
+            slow_applies: counter(
+                "etcd_server_slow_apply_total",
+                "Batches that took longer to apply than they should.",
+            )?,
             put_bytes,
         })
     }

@@ -31,6 +31,8 @@ pub struct RaftSettings {
     pub election_ticks: usize,
     /// Whether a candidate asks first whether it could win.
     pub pre_vote: bool,
+    /// Whether the only voter makes itself leader at once.
+    pub campaign_at_once: bool,
     /// Applied entries kept in memory before the log there is compacted.
     pub snapshot_count: u64,
     /// Applied entries kept when it is.
@@ -84,8 +86,7 @@ pub struct RaftCore {
 }
 
 impl RaftCore {
-    /// Raft over what was recovered. A member that is the only voter makes
-    /// itself leader at once.
+    /// Raft over what was recovered.
     ///
     /// # Errors
     /// When the settings or what was recovered contradict each other.
@@ -105,7 +106,7 @@ impl RaftCore {
         let voters = store.initial_state()?.conf_state.voters;
         let alone = voters == [settings.member_id];
         let mut node = RawNode::new(&config, store, &logger())?;
-        if alone {
+        if alone && settings.campaign_at_once {
             node.campaign()?;
         }
         Ok(Self {

@@ -19,6 +19,7 @@ fn settings(applied: u64) -> RaftSettings {
         member_id: ME,
         election_ticks: 10,
         pre_vote: true,
+        campaign_at_once: true,
         snapshot_count: 10,
         catchup_entries: 5,
         applied,

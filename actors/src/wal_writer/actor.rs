@@ -1,6 +1,7 @@
 //! The shell: the log's own OS thread, group commit, and fail-stop.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,11 @@ pub struct WalHandle {
 }
 
 impl WalHandle {
+    #[cfg(test)]
+    pub(super) fn over(sender: Sender<WalMessage>) -> Self {
+        Self { sender }
+    }
+
     /// Sends a message, or hands it back at once when the channel is full or the log has ended.
     ///
     /// # Errors
@@ -61,7 +67,9 @@ pub fn spawn(
     let (sender, inbox) = bounded(capacity);
     let mut writer = WalWriter { wal, inbox, events, metrics };
     let thread = thread::Builder::new().name("wal-writer".into()).spawn(move || {
-        if let Err(error) = writer.run() {
+        // A panic must end the process too: nobody may wait for an answer that never comes.
+        let ended = catch_unwind(AssertUnwindSafe(|| writer.run()));
+        if let Err(error) = ended.unwrap_or(Err(WalError::Panicked)) {
             writer.events.failed(error);
         }
     })?;

@@ -34,6 +34,9 @@ pub(super) trait DiskFile: Send {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Reserves room for `bytes` bytes, so that a full disk shows now. May do nothing.
     fn reserve(&mut self, bytes: u64) -> io::Result<()>;
+    /// Hints that what is in the page cache is not needed. A hint: it cannot fail, and what is
+    /// not synced stays.
+    fn forget_cache(&self);
     /// Makes all that was written durable.
     fn sync_data(&mut self) -> io::Result<()>;
 }
@@ -123,6 +126,14 @@ impl DiskFile for RealFile {
     #[cfg(not(target_os = "linux"))]
     fn reserve(&mut self, _bytes: u64) -> io::Result<()> {
         Ok(())
+    }
+
+    fn forget_cache(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{Advice, fadvise};
+            let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+        }
     }
 
     fn sync_data(&mut self) -> io::Result<()> {

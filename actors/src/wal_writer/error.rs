@@ -100,6 +100,9 @@ pub enum WalError {
     /// A value could not be encoded.
     #[error("encoding a WAL record failed: {0}")]
     Encode(String),
+    /// The log's thread panicked; the panic hook has printed why.
+    #[error("the thread that writes the WAL panicked")]
+    Panicked,
     /// The thread that prepares segments is gone.
     #[error("the thread that prepares WAL segments has stopped")]
     KeeperGone,
@@ -109,7 +112,7 @@ impl WalError {
     /// Wraps an operating-system error, and names a full disk for what it is.
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
-        if source.kind() == io::ErrorKind::StorageFull {
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return Self::NoSpace { action, path };
         }
         Self::Io { action, path, source }

@@ -14,7 +14,7 @@ use super::segment::{SPARE_SUFFIX, TEMPORARY_SUFFIX};
 const FILL_BYTES: usize = 1 << 20;
 /// How many of those writes one sync covers: few enough that the log's own syncs, which share
 /// the device, never stand behind a long one.
-const FILLS_A_SYNC: u64 = 4;
+const FILLS_A_SYNC: u64 = 8;
 
 /// A file of the asked size, every block of it written and synced, under a spare's name.
 pub(super) struct Spare {
@@ -131,6 +131,9 @@ impl Pool {
                 file.sync_data().map_err(failed("syncing"))?;
             }
         }
+        // The zeros fill memory for nothing, and in pages of a megabyte: each small write to one
+        // would make the kernel count a megabyte as dirty.
+        file.forget_cache();
         Ok(())
     }
 }
@@ -160,6 +163,8 @@ impl Keeper for Pool {
     /// and a power cut never leaves a hole between those that are left.
     fn retire(&mut self, path: PathBuf) -> Result<(), WalError> {
         if self.fits(&path)? {
+            let file = self.disk.open(&path).map_err(|e| WalError::io("opening", &path, e))?;
+            file.forget_cache();
             let spare = self.next_path(SPARE_SUFFIX);
             self.disk.rename(&path, &spare).map_err(|e| WalError::io("renaming", &path, e))?;
             self.ready.push(spare);

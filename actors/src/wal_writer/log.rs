@@ -15,6 +15,9 @@ use super::{Append, Identity, SnapshotMarker, WalError, WalOptions};
 
 /// An entries record is closed when its payload has reached this.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The next segment is asked for when this much of one is written: early, so that it is there in
+/// time, but not by a member that hardly ever writes.
+const PREPARE_AFTER_BYTES: u64 = 1 << 20;
 /// Room for the hard state that may end a group.
 const HARD_STATE_BYTES_MAX: u64 = 64;
 /// Room for the metadata and the hard state at the head of a segment.
@@ -91,6 +94,17 @@ impl Wal {
         Self { disk, keeper, options, identity, writer, state, open: None, commit, next_asked_for }
     }
 
+    /// Begins a new epoch with a hard state, and syncs it. What a torn write left behind the end
+    /// of the log cannot pass for a part of what is written from here on, not even where both
+    /// end up in the same record, sector by sector.
+    pub(super) fn begin_epoch(&mut self) -> Result<(), WalError> {
+        // Cannot overflow: each epoch takes a record, and a segment ends before 2^35 bytes.
+        self.writer.epoch += 1;
+        self.put_hard_state(self.state.hard_state)?;
+        self.write()?;
+        self.sync()
+    }
+
     /// The last index in the log.
     pub fn last_index(&self) -> u64 {
         self.state.last_index
@@ -165,7 +179,8 @@ impl Wal {
             self.put_hard_state(HardState { commit, ..self.state.hard_state })?;
         }
         let bytes = self.writer.write()?;
-        if !self.next_asked_for && self.writer.room() < self.writer.capacity / 2 {
+        let prepare_after = PREPARE_AFTER_BYTES.min(self.writer.capacity / 2);
+        if !self.next_asked_for && self.writer.position() > prepare_after {
             self.keeper.prepare()?;
             self.next_asked_for = true;
         }
@@ -186,12 +201,17 @@ impl Wal {
     }
 
     /// Gives up the segments in which every entry is at or below `index`, in their order; never
-    /// the one that is written.
+    /// the one that is written. What is not durable yet is synced first: an old entry may be
+    /// given up only when the one that replaced it cannot be lost any more.
     ///
     /// # Errors
     /// Any error is final: the log must be dropped.
     pub fn release(&mut self, index: u64) -> Result<(), WalError> {
         while self.state.closed.front().is_some_and(|segment| segment.max_index <= index) {
+            if self.is_dirty() {
+                self.write()?;
+                self.sync()?;
+            }
             if let Some(segment) = self.state.closed.pop_front() {
                 self.keeper.retire(segment.path)?;
             }

@@ -13,18 +13,22 @@
 //! from end to end and synced before it got its name, so that a sync of new records changes no
 //! file metadata. Segments that are released become spares and are overwritten.
 //!
-//! Each record has a header of 16 bytes and a payload, and starts at a multiple of 8:
+//! Each record has a header of 24 bytes and a payload, and starts at a multiple of 8:
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 0-3 | length of the payload |
 //! | 4 | kind: 1 metadata, 2 entries, 3 hard state, 4 snapshot marker |
 //! | 5-7 | the low 24 bits of the segment's sequence |
-//! | 8-11 | CRC32C of sequence, file offset, the other header fields and the payload |
+//! | 8-11 | the *epoch*: how often the segment had been opened before |
 //! | 12-15 | where the record's *group* starts, in units of 8 bytes |
+//! | 16-19 | CRC32C of the payload |
+//! | 20-23 | CRC32C of the segment's sequence, the file offset and the 20 bytes in front |
 //!
-//! Numbers are little-endian. Sequence and offset are in the CRC, so old bytes of a recycled
-//! segment can never pass for new ones. The first record of a segment is its metadata: format
+//! Numbers are little-endian. Sequence and offset are in the header's CRC, so old bytes of a recycled
+//! segment can never pass for new ones. The epoch does the same for what a torn write left
+//! behind the end of the log: whoever opens the log writes and syncs a hard state of the next
+//! epoch first, and behind it only records of that epoch count. The first record of a segment is its metadata: format
 //! version, cluster, member, sequence, the segment's size, the index the next entry will have,
 //! and the *chain* (a checksum over all checksums) of the segment before it. After it comes the
 //! hard state as it was when the segment began.

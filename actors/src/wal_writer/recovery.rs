@@ -49,14 +49,20 @@ pub fn fuzz_segment(bytes: &[u8]) {
     let _ = reader.read(Path::new("fuzz"), 1, bytes);
     for kind in [Kind::Metadata, Kind::Entries, Kind::HardState, Kind::Snapshot] {
         let next = bytes.len() as u64;
-        let record =
-            record::Record { kind: Some(kind), group_start: 0, payload: bytes, crc: 0, next };
+        let record = record::Record {
+            kind: Some(kind),
+            epoch: 0,
+            group_start: 0,
+            payload: bytes,
+            crc: 0,
+            next,
+        };
         let mut replay = Replay::new(2);
         let _ = replay.begin_segment(1);
         let _ = replay.apply(&record);
         let _ = record::decode_metadata(bytes);
     }
-    let _ = segment::search_beyond(bytes, 0, 0);
+    let _ = segment::search_beyond(bytes, 0, 0, 0);
 }
 
 fn threaded(pool: Pool) -> Result<Box<dyn Keeper>, WalError> {
@@ -99,18 +105,18 @@ pub(super) fn open_on(
         reader.read(path, *sequence, &bytes)?;
     }
     drop(bytes);
-    let Some((identity, tail)) = reader.identity.zip(reader.tail.take()) else {
+    let Some((identity, mut tail)) = reader.identity.zip(reader.tail.take()) else {
         return Err(WalError::NotFound(options.dir));
     };
     reader.check_reach(&options.dir, &tail, after_index)?;
 
     let mut file = disk.open(&tail.path).map_err(|e| WalError::io("opening", &tail.path, e))?;
-    let cut = tail.cut.map(|cut| cut_tail(file.as_mut(), cut)).transpose()?;
+    let cut = tail.cut.take().map(|cut| cut_tail(file.as_mut(), cut)).transpose()?;
     // What was read may be in the page cache only, from a process that died before its sync.
     file.sync_data().map_err(|e| WalError::io("syncing", &tail.path, e))?;
     let failed = |e| WalError::io("syncing the directory of", &options.dir, e);
     disk.sync_dir(&options.dir).map_err(failed)?;
-    let writer = SegmentWriter::resume(file, tail.path, tail.sequence, tail.end, tail.chain)?;
+    let writer = SegmentWriter::resume(file, tail)?;
 
     let replay = reader.replay;
     let mut hard_state = replay.hard_state;
@@ -139,7 +145,9 @@ pub(super) fn open_on(
         hard_state: replay.hard_state,
     };
     let keeper = keeper(pool_for(&disk, &options)?)?;
-    Ok((Wal::resume(disk, keeper, options, identity, writer, state), recovered))
+    let mut wal = Wal::resume(disk, keeper, options, identity, writer, state);
+    wal.begin_epoch()?;
+    Ok((wal, recovered))
 }
 
 fn whole_pages(options: WalOptions) -> WalOptions {
@@ -178,7 +186,9 @@ fn load(disk: &dyn Disk, path: &Path, bytes: &mut Vec<u8>) -> Result<(), WalErro
     let file = disk.open(path).map_err(failed)?;
     let length = file.len().map_err(failed)?;
     bytes.resize(length as usize, 0);
-    file.read_at(bytes, 0).map_err(failed)
+    file.read_at(bytes, 0).map_err(failed)?;
+    file.forget_cache();
+    Ok(())
 }
 
 /// Overwrites a torn tail with zeros, so that none of its records can ever be read behind new
@@ -190,12 +200,14 @@ fn cut_tail(file: &mut dyn DiskFile, cut: TailCut) -> Result<TailCut, WalError> 
 }
 
 /// The segment that was read last.
-struct Tail {
-    path: PathBuf,
-    sequence: u64,
+pub(super) struct Tail {
+    pub(super) path: PathBuf,
+    pub(super) sequence: u64,
+    /// The epoch of its last record.
+    pub(super) epoch: u32,
     /// Where its records end.
-    end: u64,
-    chain: u32,
+    pub(super) end: u64,
+    pub(super) chain: u32,
     /// The torn records behind `end`.
     cut: Option<TailCut>,
 }
@@ -225,20 +237,21 @@ impl Reader {
             );
             return Err(WalError::damaged(&torn.path, torn.offset, detail));
         }
-        let (mut offset, mut chain) = self.read_head(path, sequence, bytes)?;
+        let (mut offset, mut chain, mut epoch) = self.read_head(path, sequence, bytes)?;
         let fault = loop {
-            match record::read_at(bytes, sequence, offset) {
+            match record::read_at(bytes, sequence, epoch, offset) {
                 Ok(record) => {
                     self.replay.apply(&record).map_err(|e| WalError::damaged(path, offset, e))?;
                     chain = record::extend_chain(chain, record.crc);
-                    offset = record.next;
+                    (offset, epoch) = (record.next, record.epoch);
                 }
                 Err(fault) => break fault,
             }
         };
-        let cut = judge_end(path, sequence, bytes, offset, &fault)?;
+        let cut = judge_end(path, bytes, &Stop { sequence, epoch, offset, fault })?;
         self.bytes += offset;
-        self.tail = Some(Tail { path: path.to_path_buf(), sequence, end: offset, chain, cut });
+        let path = path.to_path_buf();
+        self.tail = Some(Tail { path, sequence, epoch, end: offset, chain, cut });
         Ok(())
     }
 
@@ -249,9 +262,9 @@ impl Reader {
         path: &Path,
         sequence: u64,
         bytes: &[u8],
-    ) -> Result<(u64, u32), WalError> {
+    ) -> Result<(u64, u32, u32), WalError> {
         let head = |offset| {
-            record::read_at(bytes, sequence, offset).map_err(|fault| {
+            record::read_at(bytes, sequence, 0, offset).map_err(|fault| {
                 let detail = format!("{}: the head of the segment is damaged", describe(&fault));
                 WalError::damaged(path, offset, detail)
             })
@@ -276,7 +289,7 @@ impl Reader {
         }
         self.replay.apply(&second).map_err(damaged)?;
         let chain = record::extend_chain(record::extend_chain(0, first.crc), second.crc);
-        Ok((second.next, chain))
+        Ok((second.next, chain, second.epoch))
     }
 
     fn check_metadata(
@@ -339,19 +352,24 @@ impl Reader {
 fn describe(fault: &NoRecord) -> &'static str {
     match fault {
         NoRecord::Unwritten => "there is no record",
-        NoRecord::Broken(detail) => detail,
+        NoRecord::BrokenHeader => "the checksum of the record's header does not match",
+        NoRecord::BrokenPayload { .. } => "the checksum of the record does not match",
     }
 }
 
-/// Decides what the end of a segment's records is: a clean end (`None`), a torn tail, or damage.
-fn judge_end(
-    path: &Path,
+/// Where the records of a segment stop, and why.
+struct Stop {
     sequence: u64,
-    bytes: &[u8],
-    end: u64,
-    fault: &NoRecord,
-) -> Result<Option<TailCut>, WalError> {
-    let beyond = segment::search_beyond(bytes, sequence, end);
+    /// The epoch of the last record.
+    epoch: u32,
+    offset: u64,
+    fault: NoRecord,
+}
+
+/// Decides what the end of a segment's records is: a clean end (`None`), a torn tail, or damage.
+fn judge_end(path: &Path, bytes: &[u8], stop: &Stop) -> Result<Option<TailCut>, WalError> {
+    let &Stop { sequence, epoch, offset: end, ref fault } = stop;
+    let beyond = segment::search_beyond(bytes, sequence, epoch, end);
     if let Some(group) = beyond.group_start_max.filter(|&start| start > end) {
         let detail = format!(
             "{}, but records that were written after it was synced follow (from offset {group}): \

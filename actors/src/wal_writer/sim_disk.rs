@@ -276,6 +276,8 @@ impl DiskFile for SimFile {
         self.disk.0.lock().step()
     }
 
+    fn forget_cache(&self) {}
+
     fn sync_data(&mut self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.syncs += 1;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::WalError;
 use super::disk::DiskFile;
-use super::record::{self, HEADER_BYTES, Kind};
+use super::record::{self, HEADER_BYTES, Kind, Place};
+use super::recovery::Tail;
 use super::segment::PAGE_BYTES;
 
 /// The buffer gives memory back when a group was larger than this.
@@ -23,6 +24,8 @@ pub(super) struct SegmentWriter {
     file: Box<dyn DiskFile>,
     pub(super) path: PathBuf,
     pub(super) sequence: u64,
+    /// How often the segment was opened before; in the header of each record.
+    pub(super) epoch: u32,
     /// Usable size of the file in bytes, whole pages.
     pub(super) capacity: u64,
     buffer: Vec<u8>,
@@ -44,6 +47,7 @@ impl SegmentWriter {
             file,
             path,
             sequence,
+            epoch: 0,
             capacity,
             buffer: Vec::new(),
             buffer_offset: 0,
@@ -53,16 +57,12 @@ impl SegmentWriter {
         }
     }
 
-    /// Goes on behind the records of a segment: `end` is where they end, `chain` is theirs.
-    pub(super) fn resume(
-        file: Box<dyn DiskFile>,
-        path: PathBuf,
-        sequence: u64,
-        end: u64,
-        chain: u32,
-    ) -> Result<Self, WalError> {
+    /// Goes on behind the records of a segment, which are synced.
+    pub(super) fn resume(file: Box<dyn DiskFile>, tail: Tail) -> Result<Self, WalError> {
+        let Tail { path, sequence, epoch, end, chain, .. } = tail;
         let bytes = file.len().map_err(|e| WalError::io("reading the size of", &path, e))?;
         let mut writer = Self::begin(file, path, sequence, bytes);
+        writer.epoch = epoch;
         writer.buffer_offset = end - end % PAGE_BYTES;
         writer.buffer.resize((end - writer.buffer_offset) as usize, 0);
         writer
@@ -113,9 +113,13 @@ impl SegmentWriter {
 
     /// Completes the record that was begun.
     pub(super) fn end_record(&mut self, start: RecordStart, kind: Kind) -> Result<(), WalError> {
-        let offset = self.buffer_offset + start.0 as u64;
-        let bytes = &mut self.buffer[start.0..];
-        let crc = record::seal(bytes, kind, self.sequence, offset, self.synced)?;
+        let place = Place {
+            sequence: self.sequence,
+            epoch: self.epoch,
+            offset: self.buffer_offset + start.0 as u64,
+            group_start: self.synced,
+        };
+        let crc = record::seal(&mut self.buffer[start.0..], kind, place)?;
         self.chain = record::extend_chain(self.chain, crc);
         self.buffer.resize(record::align(self.buffer.len()), 0);
         Ok(())

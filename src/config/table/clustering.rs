@@ -125,7 +125,8 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Bool,
         "true",
         "Refuse membership changes that would lose quorum.",
-    ),
+    )
+    .not_yet("membership cannot be changed yet"),
     flag(
         "pre-vote",
         Kind::Bool,

@@ -101,7 +101,8 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Duration,
         "5s",
         "The shortest time a client must leave between two pings.",
-    ),
+    )
+    .not_yet("pings of clients are not counted yet"),
     flag(
         "grpc-keepalive-interval",
         Kind::Duration,

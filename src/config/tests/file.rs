@@ -29,10 +29,12 @@ fn keys_have_etcds_forms() {
          \x20 client-cert-auth: false\n\
          discovery-config: {token: '', client: {endpoints: []}}\n\
          initial-cluster-state: ''\n\
-         Max-Txn-Ops: 7\n",
+         Max-Txn-Ops: 7\n\
+         max-request-bytes: 1e6\n",
     ));
     assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("x", Some("x.etcd")));
     assert_eq!((config.heartbeat_ms, config.max_txn_ops), (50, 7));
+    assert_eq!(config.max_request_bytes, 1_000_000);
     assert_eq!(config.grpc_keepalive_timeout, Duration::from_secs(10));
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(60));
     assert_eq!(config.listen_client_urls.len(), 2);

@@ -18,9 +18,9 @@ var stepsText string
 
 const (
 	// ctlEnv may name etcdctl 3.4; without it the one on the PATH is taken.
-	ctlEnv = "ETCDCTL_34"
+	ctlEnv = "CASTD_REFERENCE_ETCDCTL_34"
 	// etcdEnv may name etcd 3.4; without it the one on the PATH is taken.
-	etcdEnv = "ETCD_34"
+	etcdEnv = "CASTD_REFERENCE_ETCD_34"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }

@@ -2,7 +2,7 @@
 //! correct prefix that has everything but, at most, the last group.
 
 use super::*;
-use crate::wal_writer::record::{self, Kind};
+use crate::wal_writer::record::{self, Kind, Place};
 
 /// Three groups in one segment, with where each ends: entries 1-2, 3-4, 5-6; commit 2 in the
 /// second.
@@ -11,7 +11,7 @@ fn three_groups() -> (SimDisk, PathBuf, [u64; 3]) {
     let mut wal = create(&disk, 4096);
     let mut end = |entries, state| {
         put(&mut wal, entries, state);
-        open(&disk, 0).1.bytes
+        open(&disk.fork(), 0).1.bytes
     };
     let ends = [
         end(entries(1..=2, 1, 30), Some(hard_state(1, 7, 0))),
@@ -202,7 +202,8 @@ fn a_newer_format_is_refused_by_name() {
     // A future metadata record: its version, then fields that this program cannot know.
     let mut metadata = vec![0u8; record::HEADER_BYTES];
     metadata.extend([250, 1, 2, 3, 4, 5, 6, 7]);
-    record::seal(&mut metadata, Kind::Metadata, 1, 0, 0).unwrap();
+    let place = Place { sequence: 1, epoch: 0, offset: 0, group_start: 0 };
+    record::seal(&mut metadata, Kind::Metadata, place).unwrap();
     bytes[..metadata.len()].copy_from_slice(&metadata);
     disk.set_content(&path, bytes);
     let text = try_open(&disk, 0).err().unwrap().to_string();
@@ -215,7 +216,8 @@ fn append_raw(kind: Kind, payload: &[u8]) -> WalError {
     let mut bytes = disk.content(&path);
     let mut raw = vec![0u8; record::HEADER_BYTES];
     raw.extend(payload);
-    record::seal(&mut raw, kind, 1, end, end).unwrap();
+    let place = Place { sequence: 1, epoch: 0, offset: end, group_start: end };
+    record::seal(&mut raw, kind, place).unwrap();
     bytes[end as usize..end as usize + raw.len()].copy_from_slice(&raw);
     disk.set_content(&path, bytes);
     try_open(&disk, 0).err().unwrap()

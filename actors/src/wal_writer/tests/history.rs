@@ -20,6 +20,8 @@ enum Step {
     Crash { seed: u64, in_group: Option<u64> },
     /// End the process; the page cache stays.
     Kill,
+    /// End the process, and cut the power while the log is being opened again.
+    CrashInOpen { operations: u64, seed: u64 },
     /// Close and open.
     Reopen,
 }
@@ -42,6 +44,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0u64..20).prop_map(|ahead| Step::Snapshot { ahead }),
         3 => crash,
         1 => Just(Step::Kill),
+        2 => (0u64..12, any::<u64>())
+            .prop_map(|(operations, seed)| Step::CrashInOpen { operations, seed }),
         1 => Just(Step::Reopen),
     ];
     prop::collection::vec(step, 1..60)
@@ -74,12 +78,12 @@ impl Model {
             self.entries.push(entry.clone());
         }
         if let Some(state) = &request.hard_state {
-            self.state = state.clone();
+            self.state = *state;
         }
     }
 
     fn restart_behind(&mut self, index: u64) {
-        *self = Self { start: index, entries: Vec::new(), state: self.state.clone() };
+        *self = Self { start: index, entries: Vec::new(), state: self.state };
     }
 
     fn release(&mut self, index: u64) {
@@ -120,7 +124,7 @@ impl World {
     fn expect(&mut self, request: &Append) {
         let mut model = self.now();
         if let Some(state) = &request.hard_state {
-            model.state = HardState { commit: model.state.commit, ..state.clone() };
+            model.state = HardState { commit: model.state.commit, ..*state };
             self.since.push(model.clone());
         }
         for entry in &request.entries {
@@ -143,6 +147,14 @@ impl World {
             Step::Kill => {
                 self.wal = None;
                 self.disk.kill();
+                self.recover();
+            }
+            Step::CrashInOpen { operations, seed } => {
+                self.wal = None;
+                self.disk.fail_after(operations);
+                // Whether it opens or fails on the way: the power goes.
+                drop(try_open(&self.disk, self.durable.start));
+                self.disk.crash(seed);
                 self.recover();
             }
             Step::Reopen => {
@@ -212,6 +224,8 @@ impl World {
         if wal.release(index).is_err() {
             assert!(self.disk.is_failing());
             self.wal = None;
+        } else if !wal.is_dirty() {
+            self.synced();
         }
     }
 

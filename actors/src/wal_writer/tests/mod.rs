@@ -18,7 +18,7 @@ use super::{Append, Identity, Recovered, Wal, WalError, WalOptions};
 const IDENTITY: Identity = Identity { cluster_id: 0xc1, member_id: 0x11 };
 
 fn options(segment_bytes: u64) -> WalOptions {
-    WalOptions { segment_bytes, ..WalOptions::new("/member/wal") }
+    WalOptions { segment_bytes, spare_segments: 2, ..WalOptions::new("/member/wal") }
 }
 
 fn at_once(pool: Pool) -> Result<Box<dyn Keeper>, WalError> {

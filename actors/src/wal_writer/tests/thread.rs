@@ -97,6 +97,36 @@ fn the_first_failure_is_reported_and_ends_the_thread() {
 }
 
 #[test]
+fn a_panic_is_reported_like_a_failure() {
+    struct Panics(Sender<WalError>);
+    impl WalEvents for Panics {
+        fn persisted(&mut self, ready_number: u64) {
+            panic!("{ready_number}, on purpose");
+        }
+        fn failed(&mut self, error: WalError) {
+            self.0.send(error).unwrap();
+        }
+    }
+    let (failed, inbox) = bounded(1);
+    let wal = create(&SimDisk::default(), 1 << 16);
+    let metrics = WalMetrics::new(&Registry::new()).unwrap();
+    let (handle, thread) = wal_writer::spawn(wal, 4, Panics(failed), metrics).unwrap();
+    handle.send(request(1)).unwrap();
+    thread.join().unwrap();
+    assert!(matches!(inbox.recv().unwrap(), WalError::Panicked));
+}
+
+#[test]
+fn a_full_channel_hands_the_message_back() {
+    let (sender, _inbox) = bounded(1);
+    let handle = WalHandle::over(sender);
+    assert_eq!((handle.depth(), handle.capacity()), (0, 1));
+    handle.try_send(request(1)).unwrap();
+    assert!(handle.try_send(request(2)).unwrap_err().is_full());
+    assert_eq!(handle.depth(), 1);
+}
+
+#[test]
 fn an_unwritable_directory_is_an_error() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("file");
