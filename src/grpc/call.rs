@@ -11,15 +11,14 @@ use castd_proto::etcdserverpb::ResponseHeader;
 use futures::future::{Either, Map, Ready, ready};
 use futures::{FutureExt, Stream};
 use http::{HeaderName, Request, Response};
-use http_body_util::BodyExt;
 use prost::Message;
 use tonic::body::Body;
-use tonic::codegen::{Service, StdError};
+use tonic::codegen::StdError;
 use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService};
 use tonic::{Code, Status, Streaming};
 
-use super::codec::CountingCodec;
+use super::codec::{CountingCodec, Wire};
 use super::error::{Failure, in_go_words, status};
 use super::faces::Faces;
 use super::methods::{Kind, Method};
@@ -28,6 +27,10 @@ use crate::metrics::{Metrics, RequestKind};
 
 /// The largest message that is sent, in bytes.
 const SEND_BYTES_MAX: usize = i32::MAX as usize;
+
+/// A read index that takes longer is counted as slow: as long as etcd waits until it asks
+/// its leader again.
+const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
 
 /// What a proposal has around the request in it: its header, its tag and its length.
 const PROPOSAL_OVERHEAD_BYTES: usize = 15;
@@ -97,13 +100,18 @@ impl Call {
     /// # Errors
     /// `Timeout`, or what the company answers.
     pub(super) async fn read_index(&self) -> Result<(), Error> {
+        let started = Instant::now();
         let reading = self.faces.company.read_index();
         let result = match tokio::time::timeout(self.patience(), reading).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout),
         };
+        let figures = &self.faces.metrics.faces;
         if result.is_err() {
-            self.faces.metrics.faces.read_indexes_failed.inc();
+            figures.read_indexes_failed.inc();
+        }
+        if started.elapsed() > SLOW_READ_INDEX {
+            figures.read_indexes_slow.inc();
         }
         result
     }
@@ -238,7 +246,7 @@ fn reworded(response: Response<Body>) -> Response<Body> {
 
 fn grpc<E, D>(faces: &Faces, method: Method) -> Grpc<CountingCodec<E, D>>
 where
-    E: Message + 'static,
+    E: Wire,
     D: Message + Default + 'static,
 {
     Grpc::new(CountingCodec::new(&faces.metrics, method))
@@ -257,7 +265,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send,
     Req: Message + Default + 'static,
-    Resp: Message + 'static,
+    Resp: Wire,
     F: FnOnce(Call, Req) -> Fut,
     Fut: Future<Output = Result<Resp, Failure>>,
 {
@@ -280,7 +288,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send,
     Req: Message + Default + 'static,
-    Resp: Message + 'static,
+    Resp: Wire,
     F: FnOnce(Call, Req) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Responses<Resp>, Failure>> + Send + 'static,
 {
@@ -301,7 +309,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send,
     Req: Message + Default + 'static,
-    Resp: Message + 'static,
+    Resp: Wire,
     F: FnOnce(Call, Streaming<Req>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Responses<Resp>, Failure>> + Send + 'static,
 {
@@ -309,29 +317,6 @@ where
     let mut grpc = grpc(&faces, method);
     let handler = Handler { faces, function: Some(function), ending };
     reworded(grpc.streaming(StreamCall(handler), request).await)
-}
-
-/// Answers gRPC's own health service.
-pub(super) async fn health<B>(
-    faces: Arc<Faces>,
-    method: Method,
-    request: Request<B>,
-) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<StdError> + Send,
-{
-    let mut ending = Ending::begin(&faces, method);
-    let request = request.map(|body| Body::new(body.map_err(Into::<StdError>::into)));
-    let Ok(response) = faces.health.clone().call(request).await;
-    ending.code(code_of(&response));
-    // The call ends when its body does.
-    response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _ = &ending;
-            frame
-        }))
-    })
 }
 
 /// Answers what this version does not do.

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use castd_actors::Company;
-use tokio::sync::watch;
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
+use tokio::sync::{Semaphore, watch};
 
 use super::ids::LeaseIds;
 use super::quota::Quota;
@@ -18,6 +16,9 @@ const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
 /// How long the member goes without a leader, in election timeouts, until streams that
 /// asked for one are ended.
 const LEADERLESS_MAX: u32 = 3;
+
+/// How many long reads are at work at a time: each holds its whole answer in memory.
+const HEAVY_MAX: usize = 2;
 
 /// What the operator chose for the faces.
 #[derive(Clone, Debug)]
@@ -85,7 +86,7 @@ pub struct Faces {
     pub metrics: Arc<Metrics>,
     pub(super) quota: Quota,
     pub(super) lease_ids: LeaseIds,
-    pub(super) health: HealthServer<HealthService>,
+    pub(super) heavy: Semaphore,
     phase: watch::Receiver<Phase>,
     leaderless: watch::Receiver<u64>,
 }
@@ -103,8 +104,7 @@ impl Faces {
         Self {
             quota: Quota::new(options.quota_backend_bytes),
             lease_ids: LeaseIds::new(member_id, std::time::SystemTime::now()),
-            // A reporter that is new says of the server as a whole that it serves.
-            health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
+            heavy: Semaphore::new(HEAVY_MAX),
             leaderless: leaders.0.subscribe(),
             company,
             options,

@@ -72,7 +72,11 @@ pub(super) async fn defragment(
     _request: DefragmentRequest,
 ) -> Result<DefragmentResponse, Failure> {
     tracing::info!("starting defragment");
+    let figures = &call.faces.metrics.faces;
+    let _inflight = figures.defragmentation();
+    let started = Instant::now();
     call.faces.company.defragment().await?;
+    figures.defrag_seconds.observe(started.elapsed().as_secs_f64());
     tracing::info!("finished defragment");
     // etcd's answer has no header.
     Ok(DefragmentResponse::default())

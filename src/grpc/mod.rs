@@ -15,6 +15,7 @@ mod cluster;
 mod codec;
 mod error;
 mod faces;
+mod health;
 mod ids;
 mod kv;
 mod lease;
@@ -102,7 +103,8 @@ where
         Method::MoveLeader => unary(faces, method, request, maintenance::move_leader).await,
         Method::AuthStatus => unary(faces, method, request, auth::status).await,
         Method::Authenticate => unary(faces, method, request, auth::authenticate).await,
-        Method::HealthCheck | Method::HealthWatch => call::health(faces, method, request).await,
+        Method::HealthCheck => unary(faces, method, request, health::check).await,
+        Method::HealthWatch => server_stream(faces, method, request, health::watch).await,
         Method::MemberAdd
         | Method::MemberRemove
         | Method::MemberUpdate

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::{HttpFaces, only_get};
-use crate::metrics::descriptor_limit;
+use crate::metrics::{descriptor_limit, resident_bytes};
 
 pub(super) async fn vars(State(http): State<HttpFaces>, method: Method) -> Response {
     if let Some(refused) = only_get(&method) {
@@ -18,6 +18,7 @@ pub(super) async fn vars(State(http): State<HttpFaces>, method: Method) -> Respo
     let variables = [
         ("cmdline", json!(std::env::args().collect::<Vec<_>>())),
         ("file_descriptor_limit", json!(descriptor_limit())),
+        ("memstats", json!({ "Sys": resident_bytes() })),
         (
             "raft.status",
             json!({

@@ -48,8 +48,13 @@ pub struct FaceMetrics {
     pub proposals_failed: IntCounter,
     /// Linearizable reads that could not be confirmed.
     pub read_indexes_failed: IntCounter,
-    /// Ranges read by this member.
-    pub ranges: IntCounter,
+    /// Linearizable reads that took long to be confirmed.
+    pub read_indexes_slow: IntCounter,
+    ranges: IntCounter,
+    range_seconds: [Histogram; 2],
+    defrags_inflight: IntGauge,
+    /// Seconds a defragmentation took.
+    pub defrag_seconds: Histogram,
     /// Answers `true` of `/health`.
     pub health_success: IntCounter,
     /// Answers `false` of `/health`.
@@ -89,6 +94,27 @@ impl FaceMetrics {
                 "etcd_server_read_indexes_failed_total",
                 "Read indexes that failed.",
             )?,
+            read_indexes_slow: counter(
+                registry,
+                "etcd_server_slow_read_indexes_total",
+                "Read indexes that took long or timed out.",
+            )?,
+            range_seconds: range_seconds(registry)?,
+            defrags_inflight: gauge(
+                registry,
+                "etcd_disk_defrag_inflight",
+                "1 while the store is defragmented.",
+            )?,
+            defrag_seconds: register(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "etcd_disk_backend_defrag_duration_seconds",
+                        "Seconds a defragmentation took.",
+                    )
+                    .buckets(exponential_buckets(0.1, 2.0, 13)?),
+                )?,
+            )?,
             ranges: counter(registry, "etcd_mvcc_range_total", "Ranges read by this member.")?,
             health_success: counter(
                 registry,
@@ -124,12 +150,41 @@ impl FaceMetrics {
         self.requests[kind as usize][usize::from(success)].observe(took.as_secs_f64());
     }
 
+    /// A range was read, well or not, in this time.
+    pub fn range(&self, success: bool, took: Duration) {
+        self.ranges.inc();
+        self.range_seconds[usize::from(success)].observe(took.as_secs_f64());
+    }
+
+    /// Counts a defragmentation as going on for as long as the answer lives.
+    pub fn defragmentation(&self) -> Inflight<'_> {
+        self.defrags_inflight.inc();
+        Inflight(&self.defrags_inflight)
+    }
+
     /// The check `name` of the endpoint `endpoint` had this result.
     pub fn health_check(&self, endpoint: &str, name: &str, success: bool) {
         let status = if success { "success" } else { "error" };
         self.health_last.with_label_values(&[endpoint, name]).set(i64::from(success));
         self.health_total.with_label_values(&[endpoint, name, status]).inc();
     }
+}
+
+/// Something that goes on.
+pub struct Inflight<'a>(&'a IntGauge);
+
+impl Drop for Inflight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn range_seconds(registry: &Registry) -> prometheus::Result<[Histogram; 2]> {
+    let options =
+        HistogramOpts::new("etcd_server_range_duration_seconds", "Seconds a range was read for.")
+            .buckets(exponential_buckets(0.0001, 2.0, 20)?);
+    let vec = register(registry, HistogramVec::new(options, &["success"])?)?;
+    Ok(["false", "true"].map(|success| vec.with_label_values(&[success])))
 }
 
 fn requests(registry: &Registry) -> prometheus::Result<Vec<[Histogram; 2]>> {

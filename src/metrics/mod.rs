@@ -16,7 +16,7 @@ use prometheus::{IntCounter, IntGauge, Registry};
 pub use calls::CallMetrics;
 pub use company::CompanyCollector;
 pub use faces::{FaceMetrics, RequestKind};
-pub use process::{ProcessCollector, descriptor_limit};
+pub use process::{ProcessCollector, descriptor_limit, resident_bytes};
 
 /// The figures of the network faces.
 pub struct Metrics {

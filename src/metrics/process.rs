@@ -51,6 +51,14 @@ pub fn descriptor_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
+/// Bytes of memory the process holds, where the kernel says so.
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +72,10 @@ mod tests {
         };
         assert_eq!(value("os_fd_used"), value("process_open_fds"));
         assert!(value("os_fd_limit") >= value("os_fd_used"));
+    }
+
+    #[test]
+    fn a_running_process_holds_memory() {
+        assert!(resident_bytes().is_none_or(|bytes| bytes > 1 << 16));
     }
 }
