@@ -43,7 +43,11 @@ fn write(writer: u64, n: u64) -> TxnRequest {
 }
 
 /// Writes until the member is gone; gives what was acknowledged last.
-async fn write_until_gone(mut kv: KvClient<Channel>, writer: u64, next: Arc<AtomicU64>) -> Option<(u64, i64)> {
+async fn write_until_gone(
+    mut kv: KvClient<Channel>,
+    writer: u64,
+    next: Arc<AtomicU64>,
+) -> Option<(u64, i64)> {
     let mut last = None;
     loop {
         let n = next.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,5 @@
 //! The network faces over a company on a real disk, as clients meet them.
+#![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
 
 use std::net::SocketAddr;
 use std::path::Path;
