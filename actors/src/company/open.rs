@@ -207,7 +207,8 @@ fn log_store(
     let conf_state = ConfState::from((ids(voters), ids(learners)) as (Vec<u64>, Vec<u64>));
     let (hard_state, entries) = match recovered {
         Some(recovered) => (recovered.hard_state, recovered.entries),
-        None => (HardState::default(), Vec::new()),
+        // Members of a new cluster agree on who they are in term 1, as etcd's do.
+        None => (HardState { term: 1, ..HardState::default() }, Vec::new()),
     };
     LogStore::new((sealed.applied_index, sealed.applied_term), hard_state, conf_state, entries)
 }

@@ -159,12 +159,16 @@ impl Mvcc {
         let view = self.store.view(batch.index, batch.term, batch.cluster);
         let view = Arc::new(view);
         self.view.set(Arc::clone(&view));
+        // Whoever asks about a lease after the answer finds it known.
+        if !changes.is_empty() {
+            self.edges.leases.send_blocking(LeaseMessage::Changed(changes));
+        }
         // Answers only after the view shows what they speak of, so that a client
         // reads its own writes at any isolation level.
         for (reply, answer) in answers {
             reply.send(answer);
         }
-        self.announce(&view, records, changes);
+        self.announce(&view, records);
         self.log_bytes += batch.log_bytes;
         self.seal_if_due(&view);
     }
@@ -215,10 +219,7 @@ impl Mvcc {
     /// Tells the others what the batch did. These edges are sized to their
     /// windows or drained by actors that never wait for Mvcc, so waiting here
     /// for room ends.
-    fn announce(&self, view: &Arc<View>, records: Vec<Record>, changes: Vec<LeaseChange>) {
-        if !changes.is_empty() {
-            self.edges.leases.send_blocking(LeaseMessage::Changed(changes));
-        }
+    fn announce(&self, view: &Arc<View>, records: Vec<Record>) {
         if !records.is_empty() {
             self.metrics.observe(&records);
             let batch = EventBatch { view: Arc::clone(view), records: Arc::new(records) };

@@ -73,6 +73,12 @@ impl WatchHub {
         }
     }
 
+    /// Takes note of what is known beyond the events handed out.
+    fn look_around(&mut self) {
+        self.core.set_term(self.edges.raft.get().term);
+        self.core.set_compact_revision(self.edges.view.get().compact_revision());
+    }
+
     fn handle(&mut self, message: HubMessage, context: &mut Context<Self>) {
         match message {
             HubMessage::Events(batch) => {
@@ -126,6 +132,7 @@ impl WatchHub {
             let fatal = FatalReport::clone(&hub.fatal);
             fail_stop(NAME, &fatal, || {
                 hub.arranged.remove(&stream);
+                hub.look_around();
                 hub.core.catch_up(stream, &mut hub.streams);
                 hub.arrange(stream, context);
             });
@@ -153,7 +160,7 @@ impl StreamHandler<Vec<HubMessage>> for WatchHub {
     fn handle(&mut self, batch: Vec<HubMessage>, context: &mut Self::Context) {
         let fatal = FatalReport::clone(&self.fatal);
         fail_stop(NAME, &fatal, || {
-            self.core.set_term(self.edges.raft.get().term);
+            self.look_around();
             batch.into_iter().for_each(|message| self.handle(message, context));
         });
     }

@@ -70,6 +70,8 @@ pub struct HubCore {
     matcher: Matcher,
     /// The store as of the last batch that was handed out.
     view: Arc<View>,
+    /// The newest compact revision, which may be ahead of the view's.
+    compact_revision: i64,
     term: u64,
     metrics: HubMetrics,
 }
@@ -78,7 +80,13 @@ impl HubCore {
     /// A hub without watchers, over the store as it is.
     pub fn new(settings: HubSettings, view: Arc<View>, metrics: HubMetrics) -> Self {
         let (streams, matcher) = (HashMap::new(), Matcher::default());
-        Self { settings, streams, matcher, view, term: 0, metrics }
+        let compact_revision = view.compact_revision();
+        Self { settings, streams, matcher, view, compact_revision, term: 0, metrics }
+    }
+
+    /// Takes note of where history begins now.
+    pub fn set_compact_revision(&mut self, revision: i64) {
+        self.compact_revision = revision;
     }
 
     /// Sets the raft term that headers show.
@@ -275,7 +283,7 @@ impl HubCore {
         let view = Arc::clone(&self.view);
         let Some(state) = self.streams.get_mut(&stream) else { return true };
         let Some(watcher) = state.watchers.get_mut(&id) else { return true };
-        if watcher.next < view.compact_revision() {
+        if watcher.next < self.compact_revision {
             return self.cancel_compacted(stream, id, out);
         }
         let (records, next) = read_piece(&view, watcher.next, &watcher.wish);
@@ -304,7 +312,7 @@ impl HubCore {
             header: Some(self.header(0)),
             watch_id: id,
             canceled: true,
-            compact_revision: self.view.compact_revision(),
+            compact_revision: self.compact_revision,
             ..Default::default()
         };
         let sent = out.offer(stream, response).is_ok();

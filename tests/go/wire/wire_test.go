@@ -250,6 +250,19 @@ func TestMetadata(t *testing.T) {
 	harness.Fatal(t, with("x-anything", strings.Repeat("y", 4000)))
 }
 
+// The 3.4 client puts the endpoint as it was written, scheme and all, into
+// :authority when it asks one member (endpoint status, hashkv, defrag).
+func TestAuthorityWithScheme(t *testing.T) {
+	f := common(t)
+	for _, authority := range []string{"http://" + f.server.Addr, "https://" + f.server.Addr, "unix:/some/socket", "#initially=[" + f.server.Addr + ";" + f.server.Addr + "]", ""} {
+		conn := f.server.Conn(t, grpc.WithAuthority(authority))
+		_, err := pb.NewMaintenanceClient(conn).Status(f.ctx, &pb.StatusRequest{})
+		if err != nil {
+			t.Errorf("authority %q: %v", authority, err)
+		}
+	}
+}
+
 // Bytes that are no HTTP at all on the shared port.
 func TestGarbageConnections(t *testing.T) {
 	f := common(t)

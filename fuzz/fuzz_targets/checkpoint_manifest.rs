@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    castd_actors::checkpointer::fuzz_manifest(data);
+});
