@@ -1,11 +1,12 @@
 //! One connection: which protocol it speaks, and who answers its requests.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tower::ServiceExt;
 
+use super::gathering::Gathering;
 use super::listeners::Role;
 use super::options::ServerOptions;
 use crate::grpc::{self, Faces, Phase};
@@ -73,8 +75,9 @@ where
     let mut phase = shared.faces.phase();
     let mut end = shared.faces.phase();
     let answering = Arc::clone(&shared);
-    let service = service_fn(move |request| answer(Arc::clone(&answering), role, request));
-    let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(io), service));
+    let service = service_fn(move |request| answer(&answering, role, request));
+    let mut connection =
+        pin!(shared.builder.serve_connection(TokioIo::new(Gathering::new(io)), service));
     tokio::select! {
         biased;
         // Broken connections are the clients' business.
@@ -89,16 +92,15 @@ where
     }
 }
 
-async fn answer(
-    shared: Arc<Shared>,
-    role: Role,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+/// An answer on its way. In a box, since hyper and tokio move it several times.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+fn answer(shared: &Arc<Shared>, role: Role, request: Request<Incoming>) -> Answer {
     if role.grpc() && grpc::is_grpc(&request) {
-        return Ok(grpc::serve(Arc::clone(&shared.faces), request).await);
+        let faces = Arc::clone(&shared.faces);
+        return Box::pin(grpc::serve(faces, request).map(Ok));
     }
-    // Boxed: HTTP is rare, and its future need not make room in every call's.
-    Ok(Box::pin(answer_http(shared, role, request)).await)
+    Box::pin(answer_http(Arc::clone(shared), role, request).map(Ok))
 }
 
 async fn answer_http(

@@ -6,6 +6,7 @@
 //! connection stays where it is. Never does: look into a request.
 
 mod connection;
+mod gathering;
 mod listeners;
 mod options;
 
