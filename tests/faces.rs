@@ -71,7 +71,7 @@ async fn begin(dir: &Path, faces: FaceOptions) -> Node {
     let listeners = Listeners::bind(&options).unwrap();
     let (_, address) = listeners.addresses()[0];
     let arbiter = Arbiter::new();
-    let serving = serve(listeners, &company, &registry, options, &[arbiter.handle()]).unwrap();
+    let serving = serve(listeners, &company, &registry, &options, &[arbiter.handle()]).unwrap();
     company.read_index().await.unwrap();
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
     let channel = endpoint.connect().await.unwrap();

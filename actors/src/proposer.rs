@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use castd_proto::castdpb::{Request, request::Op};
 use prost::Message;
 
-use crate::mvcc::{Applied, Reply};
+use crate::mvcc::{Applied, Courier, Reply};
 use crate::raft_node::{Propose, RaftMessage};
 use crate::shared::{Credits, Error, Inlet, Refused};
 
@@ -16,13 +16,20 @@ pub struct Proposer {
     raft: Inlet<RaftMessage>,
     credits: Credits,
     next_id: Arc<AtomicU64>,
+    /// Takes the answers, if the calls are of a thread with a desk.
+    courier: Option<Courier>,
 }
 
 impl Proposer {
     /// A door with the company's credits. `first_id` must be above every id
     /// that an earlier run of this member can have used.
     pub fn new(raft: Inlet<RaftMessage>, credits: Credits, first_id: u64) -> Self {
-        Self { raft, credits, next_id: Arc::new(AtomicU64::new(first_id)) }
+        Self { raft, credits, next_id: Arc::new(AtomicU64::new(first_id)), courier: None }
+    }
+
+    /// The same door, with answers by way of `courier`.
+    pub fn with_courier(self, courier: Courier) -> Self {
+        Self { courier: Some(courier), ..self }
     }
 
     /// Proposes `op` and waits until it is applied here.
@@ -34,7 +41,7 @@ impl Proposer {
     pub async fn propose(&self, op: Op) -> Result<Applied, Error> {
         let data = Request { op: Some(op), ..Request::default() }.encode_to_vec();
         let permit = self.credits.take(data.len()).ok_or(Error::TooManyRequests)?;
-        let (reply, outcome) = Reply::new(Some(permit));
+        let (reply, outcome) = Reply::new(Some(permit), self.courier.clone());
         let id = self.next_id.fetch_add(1, Relaxed);
         let message = RaftMessage::Propose(Propose { id, data: data.into(), reply });
         match self.raft.try_send(message) {

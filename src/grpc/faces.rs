@@ -77,6 +77,7 @@ pub enum Phase {
 }
 
 /// The state the faces share: nothing that a client changes.
+#[derive(Clone)]
 pub struct Faces {
     /// The door of the company.
     pub company: Company,
@@ -84,9 +85,9 @@ pub struct Faces {
     pub options: FaceOptions,
     /// The faces' figures.
     pub metrics: Arc<Metrics>,
-    pub(super) quota: Quota,
-    pub(super) lease_ids: LeaseIds,
-    pub(super) heavy: Semaphore,
+    pub(super) quota: Arc<Quota>,
+    pub(super) lease_ids: Arc<LeaseIds>,
+    pub(super) heavy: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
     leaderless: watch::Receiver<u64>,
 }
@@ -102,15 +103,20 @@ impl Faces {
     ) -> Self {
         let member_id = company.identity().member_id;
         Self {
-            quota: Quota::new(options.quota_backend_bytes),
-            lease_ids: LeaseIds::new(member_id, std::time::SystemTime::now()),
-            heavy: Semaphore::new(HEAVY_MAX),
+            quota: Arc::new(Quota::new(options.quota_backend_bytes)),
+            lease_ids: Arc::new(LeaseIds::new(member_id, std::time::SystemTime::now())),
+            heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
             leaderless: leaders.0.subscribe(),
             company,
             options,
             metrics,
             phase,
         }
+    }
+
+    /// The same faces in front of another door of the same company.
+    pub fn at(&self, door: Company) -> Self {
+        Self { company: door, ..self.clone() }
     }
 
     /// Follows the node on its way to the end.

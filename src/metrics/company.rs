@@ -165,7 +165,7 @@ fn mailboxes(all: &[std::sync::Arc<MailboxStats>]) -> Vec<MetricFamily> {
         .map(|(shape, figure)| {
             all.iter()
                 .fold(Family::new(shape), |family, stats| {
-                    family.with(&[("mailbox", stats.name)], figure(stats))
+                    family.with(&[("mailbox", stats.name.as_str())], figure(stats))
                 })
                 .done()
         })

@@ -79,7 +79,7 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
     );
     let arbiters: Vec<Arbiter> = (0..network_arbiters()).map(|_| Arbiter::new()).collect();
     let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
-    let server = serve(listeners, &company, &registry, options, &handles)?;
+    let server = serve(listeners, &company, &registry, &options, &handles)?;
     tokio::select! {
         () = announce(&company, &config) => {}
         signal = signals.next() => return Ok(stop(server, running, signal).await),

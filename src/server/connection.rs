@@ -1,12 +1,11 @@
 //! One connection: which protocol it speaks, and who answers its requests.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use futures::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use super::gathering::Gathering;
+use super::coalescing::Coalescing;
 use super::listeners::Role;
 use super::options::ServerOptions;
 use crate::grpc::{self, Faces, Phase};
@@ -75,9 +74,9 @@ where
     let mut phase = shared.faces.phase();
     let mut end = shared.faces.phase();
     let answering = Arc::clone(&shared);
-    let service = service_fn(move |request| answer(&answering, role, request));
-    let mut connection =
-        pin!(shared.builder.serve_connection(TokioIo::new(Gathering::new(io)), service));
+    let service = service_fn(move |request| answer(Arc::clone(&answering), role, request));
+    let io = TokioIo::new(Coalescing::new(io));
+    let mut connection = pin!(shared.builder.serve_connection(io, service));
     tokio::select! {
         biased;
         // Broken connections are the clients' business.
@@ -92,15 +91,18 @@ where
     }
 }
 
-/// An answer on its way. In a box, since hyper and tokio move it several times.
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-fn answer(shared: &Arc<Shared>, role: Role, request: Request<Incoming>) -> Answer {
+async fn answer(
+    shared: Arc<Shared>,
+    role: Role,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     if role.grpc() && grpc::is_grpc(&request) {
-        let faces = Arc::clone(&shared.faces);
-        return Box::pin(grpc::serve(faces, request).map(Ok));
+        // Boxed, because a request's future is moved several times on its way to
+        // its task, and a call's is kilobytes large.
+        return Ok(Box::pin(grpc::serve(Arc::clone(&shared.faces), request)).await);
     }
-    Box::pin(answer_http(Arc::clone(shared), role, request).map(Ok))
+    // Boxed: HTTP is rare, and its future need not make room in every call's.
+    Ok(Box::pin(answer_http(shared, role, request)).await)
 }
 
 async fn answer_http(

@@ -5,8 +5,8 @@
 //! arbiters it is given: the first accepts, and connections go around all of them. A
 //! connection stays where it is. Never does: look into a request.
 
+mod coalescing;
 mod connection;
-mod gathering;
 mod listeners;
 mod options;
 
@@ -69,49 +69,65 @@ pub fn serve(
     listeners: Listeners,
     company: &Company,
     registry: &Registry,
-    options: ServerOptions,
+    options: &ServerOptions,
     arbiters: &[ArbiterHandle],
 ) -> prometheus::Result<Serving> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let leaders = LeaderWatch::new();
+    let faces = faces(company, registry, options, phases, &leaders)?;
+    let posts: Vec<Post> = arbiters
+        .iter()
+        .enumerate()
+        .map(|(thread, arbiter)| {
+            let (door, desk) = company.with_desk(thread);
+            arbiter.spawn(desk.run());
+            let shared = Arc::new(shared(faces.at(door), registry, options));
+            Post { arbiter: arbiter.clone(), shared }
+        })
+        .collect();
     let (alive, open) = mpsc::channel(1);
-    let drain = options.drain;
-    let places = Arc::new(Semaphore::new(options.max_connections));
-    let election_timeout = options.faces.election_timeout;
-    let shared = Arc::new(shared(company, registry, options, phases, &leaders)?);
-    let acceptor = Acceptor { shared, arbiters: arbiters.into(), places, alive };
+    let acceptor = Acceptor {
+        posts: posts.into(),
+        phase: phase.subscribe(),
+        places: Arc::new(Semaphore::new(options.max_connections)),
+        alive,
+    };
     if let Some(first) = arbiters.first() {
+        let election_timeout = options.faces.election_timeout;
         first.spawn(watch_leader(leaders, company.clone(), election_timeout, phase.subscribe()));
         for (role, socket) in listeners.0 {
             first.spawn(acceptor.clone().run(role, socket));
         }
     }
-    Ok(Serving { phase, open, drain })
+    Ok(Serving { phase, open, drain: options.drain })
 }
 
-fn shared(
+fn faces(
     company: &Company,
     registry: &Registry,
-    options: ServerOptions,
+    options: &ServerOptions,
     phases: watch::Receiver<Phase>,
     leaders: &LeaderWatch,
-) -> prometheus::Result<Shared> {
-    let builder = connection::builder(&options);
-    let faces = options.faces;
+) -> prometheus::Result<Faces> {
+    let faces = &options.faces;
     let metrics = Arc::new(Metrics::new(registry, faces.extensive_metrics)?);
     let quota = crate::grpc::effective_quota(faces.quota_backend_bytes);
     let figures = CompanyCollector::new(company.clone(), &faces.version, quota)?;
     registry.register(Box::new(figures))?;
     registry.register(Box::new(ProcessCollector::new()?))?;
-    let faces = Arc::new(Faces::new(company.clone(), faces, metrics, phases, leaders));
+    Ok(Faces::new(company.clone(), faces.clone(), metrics, phases, leaders))
+}
+
+fn shared(faces: Faces, registry: &Registry, options: &ServerOptions) -> Shared {
+    let faces = Arc::new(faces);
     let http = HttpFaces::new(Arc::clone(&faces), registry.clone());
-    Ok(Shared {
+    Shared {
         faces,
         http: http.client_routes(),
         metrics: http.metrics_routes(),
         peer: http.peer_routes(),
-        builder,
-    })
+        builder: connection::builder(options),
+    }
 }
 
 async fn watch_leader(
@@ -126,18 +142,24 @@ async fn watch_leader(
     }
 }
 
+/// A thread that serves connections, and what it needs at hand.
+struct Post {
+    arbiter: ArbiterHandle,
+    shared: Arc<Shared>,
+}
+
 /// Takes connections and hands them around.
 #[derive(Clone)]
 struct Acceptor {
-    shared: Arc<Shared>,
-    arbiters: Arc<[ArbiterHandle]>,
+    posts: Arc<[Post]>,
+    phase: watch::Receiver<Phase>,
     places: Arc<Semaphore>,
     alive: mpsc::Sender<()>,
 }
 
 impl Acceptor {
     async fn run(self, role: Role, socket: Socketed) {
-        let mut phase = self.shared.faces.phase();
+        let mut phase = self.phase.clone();
         let result = tokio::select! {
             _ = phase.wait_for(|phase| *phase > Phase::Serving) => Ok(()),
             result = self.accept(role, socket) => result,
@@ -159,12 +181,12 @@ impl Acceptor {
     }
 
     async fn accept_all<L: Listener>(&self, role: Role, listener: L) -> io::Result<()> {
-        let mut arbiters = self.arbiters.iter().cycle();
+        let mut posts = self.posts.iter().cycle();
         loop {
             let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
             match listener.accept_stream().await {
-                Ok(stream) => match arbiters.next() {
-                    Some(arbiter) => self.hand_over(arbiter, role, stream, place),
+                Ok(stream) => match posts.next() {
+                    Some(post) => self.hand_over(post, role, stream, place),
                     None => return Ok(()),
                 },
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -180,15 +202,15 @@ impl Acceptor {
     /// so it travels without one.
     fn hand_over<S: Stream>(
         &self,
-        arbiter: &ArbiterHandle,
+        post: &Post,
         role: Role,
         stream: S,
         place: OwnedSemaphorePermit,
     ) {
         let Ok(socket) = stream.detach() else { return };
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(&post.shared);
         let alive = self.alive.clone();
-        arbiter.spawn(async move {
+        post.arbiter.spawn(async move {
             let Ok(stream) = S::attach(socket) else { return };
             // As a task of the runtime itself, not of the arbiter's local set.
             tokio::spawn(async move {

@@ -8,6 +8,7 @@ use castd_proto::castdpb::{ClusterVersion, MemberAttributes};
 use castd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::desk::Desk;
 use crate::lease_manager::LeaseMessage;
 use crate::mvcc::{Applied, LeaseKeys, MvccMessage, View};
 use crate::proposer::Proposer;
@@ -22,6 +23,8 @@ pub struct Company {
     pub(super) identity: Identity,
     pub(super) proposer: Proposer,
     pub(super) raft_requests: Inlet<RaftMessage>,
+    /// Where this thread's reads are collected, if it has a desk.
+    pub(super) reads: Option<Inlet<oneshot::Sender<Result<(), Error>>>>,
     pub(super) mvcc: ThreadInlet<MvccMessage>,
     pub(super) leases: Inlet<LeaseMessage>,
     pub(super) watches: WatchDoor,
@@ -100,11 +103,26 @@ impl Company {
     /// [`Error::Stopped`] when the member ends.
     pub async fn read_index(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        match self.raft_requests.try_send(RaftMessage::ReadIndex(ReadReply(reply))) {
+        let sent = match &self.reads {
+            Some(desk) => desk.try_send(reply).map_err(|refused| refused.map(|_| ())),
+            None => self
+                .raft_requests
+                .try_send(RaftMessage::ReadIndex(ReadReply(reply)))
+                .map_err(|refused| refused.map(|_| ())),
+        };
+        match sent {
             Ok(()) => answer.await.unwrap_or(Err(Error::Stopped)),
-            Err(Refused::Full(_)) => Err(Error::TooManyRequests),
-            Err(Refused::Closed(_)) => Err(Error::Stopped),
+            Err(Refused::Full(())) => Err(Error::TooManyRequests),
+            Err(Refused::Closed(())) => Err(Error::Stopped),
         }
+    }
+
+    /// A door for the calls of the thread with this number, and the desk behind
+    /// it, which must run on that thread.
+    pub fn with_desk(&self, thread: usize) -> (Self, Desk) {
+        let (desk, courier, reads) = Desk::new(thread, &self.board, self.raft_requests.clone());
+        let proposer = self.proposer.clone().with_courier(courier);
+        (Self { proposer, reads: Some(reads), ..self.clone() }, desk)
     }
 
     /// Gives a lease its full time again. Answers with that time in seconds, 0

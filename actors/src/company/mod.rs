@@ -13,10 +13,12 @@
 //! Compactor and PeerTransport, another one WatchHub: hops inside an arbiter
 //! cost no wake-up, and a burst of events does not delay consensus.
 
+mod desk;
 mod door;
 mod open;
 mod start;
 
+pub use desk::Desk;
 pub use door::{Company, LeaseInfo};
 pub use open::{OpenError, Opened, open};
 pub use start::{CompanyConfig, Running, StartError, start};

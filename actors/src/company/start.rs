@@ -251,6 +251,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         identity,
         proposer,
         raft_requests,
+        reads: None,
         mvcc: mvcc.clone(),
         leases,
         watches: WatchDoor::new(hub),

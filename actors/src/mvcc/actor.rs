@@ -9,10 +9,11 @@ use tokio::sync::oneshot;
 use super::checkpoint::StoreMeta;
 use super::messages::{
     Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation, OperationKind,
-    Outcome, Reply,
+    Outcome,
 };
 use super::metrics::MvccMetrics;
 use super::record::Record;
+use super::reply::{Answers, Reply};
 use super::scrub::ScrubProgress;
 use super::store::Store;
 use super::view::View;
@@ -140,7 +141,7 @@ impl Mvcc {
     }
 
     fn apply(&mut self, batch: ApplyBatch) {
-        let mut answers = Vec::with_capacity(batch.operations.len());
+        let mut answers = Answers::default();
         let mut changes = Vec::new();
         for Operation { kind, reply } in batch.operations {
             let physical = matches!(&kind, OperationKind::Compaction(request) if request.physical);
@@ -152,7 +153,7 @@ impl Mvcc {
                 (Some(reply), Ok(applied)) if physical => {
                     self.physical.push((self.store.compact_revision(), reply, applied));
                 }
-                (Some(reply), answer) => answers.push((reply, answer)),
+                (Some(reply), answer) => answers.add(reply, answer),
             }
         }
         let records = self.store.finish_batch();
@@ -165,9 +166,7 @@ impl Mvcc {
         }
         // Answers only after the view shows what they speak of, so that a client
         // reads its own writes at any isolation level.
-        for (reply, answer) in answers {
-            reply.send(answer);
-        }
+        answers.send();
         self.announce(&view, records);
         self.log_bytes += batch.log_bytes;
         self.seal_if_due(&view);

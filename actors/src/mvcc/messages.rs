@@ -1,6 +1,5 @@
 //! What Mvcc takes and answers.
 
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,11 +12,12 @@ use castd_proto::etcdserverpb::{
 use tokio::sync::oneshot;
 
 use super::record::Record;
+use super::reply::Reply;
 use super::scrub::ScrubProgress;
 use super::view::View;
 use crate::checkpointer::Sealed;
 use crate::cluster::ClusterState;
-use crate::shared::{Error, Permit};
+use crate::shared::Error;
 
 /// A message to Mvcc.
 #[derive(Debug)]
@@ -95,34 +95,6 @@ pub enum OperationKind {
     LeaseCheckpoint(LeaseCheckpoint),
     /// Decided already by ApplyLoop; only its place in the order matters here.
     Decided(Result<Outcome, Error>),
-}
-
-/// The way back to whoever proposed, with the share of the company's room that
-/// the request took.
-pub struct Reply {
-    sender: oneshot::Sender<Result<Applied, Error>>,
-    _permit: Option<Permit>,
-}
-
-impl Reply {
-    /// A reply, and the end at which it arrives.
-    pub fn new(permit: Option<Permit>) -> (Self, oneshot::Receiver<Result<Applied, Error>>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self { sender, _permit: permit }, receiver)
-    }
-
-    /// Answers. A client that went away hears nothing.
-    pub fn send(self, outcome: Result<Applied, Error>) {
-        // A receiver that is gone is a client that gave up: what it asked for
-        // happened all the same.
-        let _ = self.sender.send(outcome);
-    }
-}
-
-impl fmt::Debug for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reply")
-    }
 }
 
 /// What an operation did.

@@ -18,6 +18,7 @@ mod messages;
 mod metrics;
 mod reader;
 mod record;
+mod reply;
 mod revision;
 mod scrub;
 mod store;
@@ -32,10 +33,11 @@ pub use hash::HashKv;
 pub use index::Entry;
 pub use messages::{
     Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation, OperationKind,
-    Outcome, Reply,
+    Outcome,
 };
 pub use metrics::MvccMetrics;
 pub use record::Record;
+pub use reply::{Courier, Delivery, Reply};
 pub use revision::{KeyRange, Revision};
 pub use scrub::ScrubProgress;
 pub use store::Store;

@@ -67,7 +67,7 @@ fn settle(core: &mut RaftCore, mut effects: Effects) -> Vec<Bytes> {
 }
 
 fn propose(core: &mut RaftCore, id: u64) -> oneshot::Receiver<Result<Applied, Error>> {
-    let (reply, outcome) = Reply::new(None);
+    let (reply, outcome) = Reply::new(None, None);
     core.propose(vec![Propose { id, data: Bytes::from(id.to_string()), reply }]);
     outcome
 }

@@ -30,11 +30,21 @@ pub enum Refused<M> {
     Closed(M),
 }
 
+impl<M> Refused<M> {
+    /// The same refusal of something else.
+    pub fn map<N>(self, change: impl FnOnce(M) -> N) -> Refused<N> {
+        match self {
+            Self::Full(message) => Refused::Full(change(message)),
+            Self::Closed(message) => Refused::Closed(change(message)),
+        }
+    }
+}
+
 /// What is known of one mailbox, for metrics and for the operator.
 #[derive(Debug)]
 pub struct MailboxStats {
     /// The edge's name, `sender_receiver` or the receiver's.
-    pub name: &'static str,
+    pub name: String,
     /// How many messages it holds at most.
     pub capacity: usize,
     sent: AtomicU64,
@@ -45,7 +55,7 @@ pub struct MailboxStats {
 }
 
 impl MailboxStats {
-    fn new(name: &'static str, capacity: usize) -> Arc<Self> {
+    fn new(name: String, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
             name,
             capacity,
@@ -102,20 +112,20 @@ pub struct Switchboard(Arc<RwLock<Vec<Arc<MailboxStats>>>>);
 
 impl Switchboard {
     /// A mailbox for an actix actor.
-    pub fn mailbox<M>(&self, name: &'static str, capacity: usize) -> (Inlet<M>, Outlet<M>) {
+    pub fn mailbox<M>(&self, name: impl Into<String>, capacity: usize) -> (Inlet<M>, Outlet<M>) {
         let (sender, receiver) = mpsc::channel(capacity);
-        let stats = self.watch(name, capacity);
+        let stats = self.watch(name.into(), capacity);
         (Inlet { sender, stats: Arc::clone(&stats) }, Outlet { receiver, stats })
     }
 
     /// A mailbox for an actor on an OS thread of its own.
     pub fn thread_mailbox<M>(
         &self,
-        name: &'static str,
+        name: impl Into<String>,
         capacity: usize,
     ) -> (ThreadInlet<M>, ThreadOutlet<M>) {
         let (sender, receiver) = crossbeam::bounded(capacity);
-        let stats = self.watch(name, capacity);
+        let stats = self.watch(name.into(), capacity);
         (ThreadInlet { sender, stats: Arc::clone(&stats) }, ThreadOutlet { receiver, stats })
     }
 
@@ -124,7 +134,7 @@ impl Switchboard {
         self.0.read().clone()
     }
 
-    fn watch(&self, name: &'static str, capacity: usize) -> Arc<MailboxStats> {
+    fn watch(&self, name: String, capacity: usize) -> Arc<MailboxStats> {
         let stats = MailboxStats::new(name, capacity);
         self.0.write().push(Arc::clone(&stats));
         stats
@@ -145,6 +155,11 @@ impl<M> Clone for Inlet<M> {
 }
 
 impl<M> Inlet<M> {
+    /// Whether both lead to the same mailbox.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.sender.same_channel(&other.sender)
+    }
+
     /// Sends without waiting.
     ///
     /// # Errors

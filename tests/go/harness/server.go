@@ -148,6 +148,10 @@ func Main(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "%s is not set: it must name the server binary to test\n", BinaryEnv)
 		os.Exit(1)
 	}
+	if !filepath.IsAbs(binary()) {
+		fmt.Fprintf(os.Stderr, "%s=%s must be an absolute path: each package runs in its own directory\n", BinaryEnv, binary())
+		os.Exit(1)
+	}
 	code := m.Run()
 	if shared.server != nil {
 		shared.server.remove()
@@ -163,9 +167,9 @@ func start(path string, flags []string) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Addr:        freeAddr(),
-		MetricsAddr: freeAddr(),
-		PeerAddr:    freeAddr(),
+		Addr:        FreeAddr(),
+		MetricsAddr: FreeAddr(),
+		PeerAddr:    FreeAddr(),
 		binary:      path,
 		dir:         dir,
 		extra:       flags,
@@ -219,20 +223,28 @@ func (s *Server) waitReady() error {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
+	if err := answer(ctx, conn, s.exited); err != nil {
+		return fmt.Errorf("%s is not ready: %w\n%s", s.binary, err, s.logTail())
+	}
+	return s.readVersion(ctx, conn)
+}
+
+// answer returns when a linearizable read succeeds, or when the process ends.
+func answer(ctx context.Context, conn *grpc.ClientConn, exited <-chan struct{}) error {
 	kv := pb.NewKVClient(conn)
 	for {
 		call, done := context.WithTimeout(ctx, time.Second)
-		_, err = kv.Range(call, &pb.RangeRequest{Key: []byte("ready")})
+		_, err := kv.Range(call, &pb.RangeRequest{Key: []byte("ready")})
 		done()
 		if err == nil {
-			return s.readVersion(ctx, conn)
+			return nil
 		}
 		conn.ResetConnectBackoff()
 		select {
-		case <-s.exited:
-			return fmt.Errorf("%s exited before it was ready: %s\n%s", s.binary, s.cmd.ProcessState, s.logTail())
+		case <-exited:
+			return errors.New("the process ended")
 		case <-ctx.Done():
-			return fmt.Errorf("%s not ready within %s: %w\n%s", s.binary, readyTimeout, err, s.logTail())
+			return fmt.Errorf("no answer within %s: %w", readyTimeout, err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -386,8 +398,8 @@ var nextPort = func() *atomic.Int64 {
 	return &n
 }()
 
-// freeAddr gives a loopback address that nobody listens on.
-func freeAddr() string {
+// FreeAddr gives a loopback address that nobody listens on.
+func FreeAddr() string {
 	for {
 		addr := fmt.Sprintf("127.0.0.1:%d", portsFrom+nextPort.Add(1)%portCount)
 		l, err := net.Listen("tcp", addr)

@@ -44,6 +44,11 @@ func TestStatusOf36(t *testing.T) {
 	harness.Equal(t, "no downgrade", s.DowngradeInfo.GetEnabled(), false)
 	harness.Equal(t, "no target", s.DowngradeInfo.GetTargetVersion(), "")
 	minor := s.Version[:strings.LastIndex(s.Version, ".")]
+	// It follows the cluster version, which is decided a moment after the start.
+	for s.StorageVersion == "" && f.ctx.Err() == nil {
+		time.Sleep(20 * time.Millisecond)
+		s = f.status()
+	}
 	harness.Equal(t, "storage version", s.StorageVersion, minor+".0")
 	plain := on(t, harness.Shared(t))
 	harness.Equal(t, "default quota", plain.status().DbSizeQuota, 2<<30)

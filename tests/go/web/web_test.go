@@ -153,7 +153,7 @@ func TestDebugVars(t *testing.T) {
 	harness.Equal(t, "code", got.code, 200)
 	var vars map[string]json.RawMessage
 	harness.Fatal(t, json.Unmarshal([]byte(got.body), &vars))
-	for _, name := range []string{"cmdline", "memstats", "file_descriptor_limit", "raft.status"} {
+	for _, name := range []string{"cmdline", "file_descriptor_limit", "raft.status"} {
 		if _, ok := vars[name]; !ok {
 			t.Errorf("no %s in /debug/vars", name)
 		}

@@ -2,12 +2,14 @@
 //! leases and maintenance, and all of it again after a crash.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use castd_rust_client::Server;
 use etcd_client::{
     AlarmAction, AlarmType, CompactionOptions, Compare, CompareOp, DeleteOptions, Error, EventType,
     GetOptions, KeyValue, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, SortOrder,
-    SortTarget, Txn, TxnOp, TxnOpResponse, WatchFilterType, WatchOptions, WatchStream,
+    SortTarget, Txn, TxnOp, TxnOpResponse, WatchFilterType, WatchOptions, WatchResponse,
+    WatchStream,
 };
 
 /// `key=value create/modified/version` of each pair.
@@ -30,11 +32,17 @@ fn wants_error<T: std::fmt::Debug>(result: Result<T, Error>, code: &str, text: &
     }
 }
 
+/// The next reply of a stream, within a time that only a hang exceeds.
+async fn next(stream: &mut WatchStream) -> WatchResponse {
+    let reply = tokio::time::timeout(Duration::from_secs(20), stream.message());
+    reply.await.expect("a reply in time").unwrap().expect("the stream goes on")
+}
+
 /// Reads `count` events of a stream as `TYPE key=value`.
 async fn events(stream: &mut WatchStream, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {
-        let reply = stream.message().await.unwrap().expect("the stream goes on");
+        let reply = next(stream).await;
         assert!(!reply.canceled(), "canceled: {}", reply.cancel_reason());
         for event in reply.events() {
             let kv = event.kv().unwrap();
@@ -157,13 +165,11 @@ async fn compaction() {
     assert_eq!(print(at.kvs()), "a=3 2/4/3");
     let mut stream =
         client.watch("a", Some(WatchOptions::new().with_start_revision(2))).await.unwrap();
-    let canceled = loop {
-        let reply = stream.message().await.unwrap().expect("a reply");
-        if reply.canceled() {
-            break reply;
-        }
-    };
-    assert_eq!(canceled.compact_revision(), 4);
+    let mut reply = next(&mut stream).await;
+    while reply.created() && !reply.canceled() {
+        reply = next(&mut stream).await;
+    }
+    assert_eq!((reply.canceled(), reply.compact_revision()), (true, 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,11 +199,11 @@ async fn watches() {
         .unwrap();
     assert_eq!(events(&mut stream, 2).await, ["PUT w/a=1", "PUT w/a=2"]);
     stream.cancel(77).await.unwrap();
-    let canceled = stream.message().await.unwrap().expect("a reply");
+    let canceled = next(&mut stream).await;
     assert_eq!((canceled.watch_id(), canceled.canceled()), (77, true));
 
     stream.request_progress().await.unwrap();
-    let progress = stream.message().await.unwrap().expect("a reply");
+    let progress = next(&mut stream).await;
     assert_eq!((progress.watch_id(), progress.events().len()), (-1, 0));
     assert_eq!(progress.header().unwrap().revision(), 5);
 }
