@@ -32,7 +32,7 @@ type Acknowledged = HashMap<u64, (u64, i64)>;
 /// Writes number `n` of a writer: two keys in one transaction.
 fn write(writer: u64, n: u64) -> TxnRequest {
     // Large values now and then, so that the log rolls and checkpoints happen.
-    let padding = if n % 7 == 0 { 16_384 } else { 32 };
+    let padding = if n.is_multiple_of(7) { 16_384 } else { 32 };
     let value = format!("{n}:{}", "x".repeat(padding));
     let put = |side: &str| {
         let key = format!("{side}/{writer}").into();

@@ -45,8 +45,14 @@ fn begin(dir: &Path, seal: SealPolicy) -> (Company, Running) {
     let member = MemberInfo { id: MEMBER, name: "m".to_owned(), ..MemberInfo::default() };
     let bootstrap = ClusterState { members: [(MEMBER, member)].into(), ..ClusterState::default() };
     let wal = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(dir.join("wal")) };
-    let opened = open(wal, &dir.join("snap"), identity, &bootstrap).unwrap();
-    start(opened, &config(seal)).unwrap()
+    let opened =
+        open(wal, &dir.join("snap"), identity, &bootstrap).expect("a directory of our own opens");
+    start(opened, &config(seal)).expect("what opened starts")
+}
+
+/// Ends a company, so that its directory can be opened again.
+fn end(running: Running) {
+    running.stop().stop().unwrap();
 }
 
 fn put(key: &str, value: &str) -> Op {
@@ -60,14 +66,14 @@ fn all() -> RangeRequest {
 
 fn pairs(company: &Company) -> Vec<(String, String, i64)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let response = company.view().range(&all()).unwrap();
+    let response = company.view().range(&all()).expect("the newest revision is there");
     response.kvs.iter().map(|kv| (text(&kv.key), text(&kv.value), kv.mod_revision)).collect()
 }
 
 /// A write may come before the first election; clients try again.
 async fn write(company: &Company, op: Op) -> i64 {
-    company.read_index().await.unwrap();
-    company.propose(op).await.unwrap().revision
+    company.read_index().await.expect("the only member leads");
+    company.propose(op).await.expect("the only member applies it").revision
 }
 
 #[actix::test]
@@ -81,14 +87,14 @@ async fn writes_are_read_and_survive_a_restart() {
     assert_eq!(write(&company, Op::DeleteRange(delete)).await, 5);
     let before = pairs(&company);
     let hash = company.view().hash_kv(0).unwrap();
-    running.stop();
+    end(running);
 
     let (company, running) = begin(dir.path(), LAZY);
     company.read_index().await.unwrap();
     assert_eq!(pairs(&company), before);
     assert_eq!(company.view().hash_kv(0).unwrap(), hash);
     assert_eq!(write(&company, put("c", "4")).await, 6);
-    running.stop();
+    end(running);
 }
 
 #[actix::test]
@@ -111,7 +117,7 @@ async fn a_state_that_was_sealed_many_times_comes_back() {
         let compaction = CompactionRequest { revision, physical: true };
         write(&company, Op::Compaction(compaction)).await;
         expected = pairs(&company);
-        running.stop();
+        end(running);
     }
 }
 
@@ -137,7 +143,7 @@ async fn a_watcher_sees_what_happens_and_what_happened() {
     assert_eq!(seen, [(2, b"1".as_ref()), (3, b"2"), (5, b"3")]);
     drop(handle);
     assert!(responses.recv().await.is_none(), "the stream ends with its handle");
-    running.stop();
+    end(running);
 }
 
 #[actix::test]
@@ -163,7 +169,7 @@ async fn a_lease_takes_its_keys_along() {
     };
     assert_eq!(deleted.kv.unwrap().mod_revision, 3);
     assert_eq!(company.lease_keep_alive(9).await, Ok(0), "it is gone");
-    running.stop();
+    end(running);
 }
 
 #[actix::test]
@@ -176,5 +182,5 @@ async fn outcomes_say_what_was_done() {
     let applied = company.propose(Op::Put(request)).await.unwrap();
     let Outcome::Put(response) = applied.outcome else { panic!("{applied:?}") };
     assert_eq!(response.prev_kv.unwrap().value.as_ref(), b"old");
-    running.stop();
+    end(running);
 }

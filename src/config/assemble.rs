@@ -5,12 +5,12 @@
 
 use super::Surroundings;
 use super::bootstrap::InitialCluster;
-use super::checks;
 use super::model::{ClusterState, Config, MetricsDetail};
 use super::settings::Settings;
 use super::table;
 use super::url::Url;
 use super::value::Value;
+use super::{checks, gates};
 use crate::logging::{LogConfig, Notice};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,6 +74,7 @@ pub(crate) fn assemble(
         auto_compaction: checks::auto_compaction(settings)?,
         log,
         metrics: metrics(settings, notices),
+        features: gates::features(settings.text("feature-gates"))?,
         warning_apply_duration: span(settings, "warning-apply-duration")?,
         warning_unary_request_duration: span_or_default(
             settings,

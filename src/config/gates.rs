@@ -2,6 +2,7 @@
 //!
 //! Owns: which gates etcd 3.6 and 3.7 know, and their defaults. Never: their effects.
 
+use super::Feature;
 use super::go;
 use std::collections::BTreeMap;
 
@@ -9,6 +10,15 @@ use std::collections::BTreeMap;
 enum Stage {
     Alpha,
     Beta,
+}
+
+impl Stage {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Alpha => "ALPHA",
+            Self::Beta => "BETA",
+        }
+    }
 }
 
 /// A gate etcd knows.
@@ -46,6 +56,11 @@ pub(crate) const GATES: [Gate; 9] = [
 
 /// Reads a gate list. Errors have etcd's words.
 pub(crate) fn parse(text: &str) -> Result<BTreeMap<&'static str, bool>, String> {
+    resolve(&read(text)?)
+}
+
+/// What a gate list says, name by name.
+fn read(text: &str) -> Result<BTreeMap<String, bool>, String> {
     let mut given = BTreeMap::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let Some((name, value)) = part.split_once('=') else {
@@ -60,7 +75,7 @@ pub(crate) fn parse(text: &str) -> Result<BTreeMap<&'static str, bool>, String> 
         })?;
         given.insert(name.to_owned(), parsed);
     }
-    resolve(&given)
+    Ok(given)
 }
 
 /// Each gate's value: what was given for it, else for all of its stage, else its default.
@@ -81,11 +96,23 @@ fn resolve(given: &BTreeMap<String, bool>) -> Result<BTreeMap<&'static str, bool
     Ok(GATES.iter().map(|gate| (gate.name, value(gate))).collect())
 }
 
+/// The values that a gate list gives, those of the stages as a whole included.
+pub(crate) fn features(text: &str) -> Result<Vec<Feature>, String> {
+    let given = read(text)?;
+    let values = resolve(&given)?;
+    let all = [("AllAlpha", Stage::Alpha), ("AllBeta", Stage::Beta)].map(|(name, stage)| {
+        let enabled = given.get(name).copied().unwrap_or(false);
+        Feature { name, stage: stage.label(), enabled }
+    });
+    let gates = GATES.iter().map(|gate| {
+        let enabled = values.get(gate.name).copied().unwrap_or(gate.default);
+        Feature { name: gate.name, stage: gate.stage.label(), enabled }
+    });
+    Ok(all.into_iter().chain(gates).collect())
+}
+
 /// How a gate is shown in the help text.
 pub(crate) fn describe(gate: &Gate) -> String {
-    let stage = match gate.stage {
-        Stage::Alpha => "ALPHA",
-        Stage::Beta => "BETA",
-    };
+    let stage = gate.stage.label();
     format!("{}=true|false ({stage} - default={})", gate.name, gate.default)
 }

@@ -26,7 +26,7 @@ mod value;
 pub use bootstrap::InitialCluster;
 pub use go::{GoDuration, parse_duration};
 pub use help::{CASTD_VERSION, ETCD_VERSION, GIT_SHA};
-pub use model::{AutoCompaction, ClusterState, Config, MetricsDetail};
+pub use model::{AutoCompaction, ClusterState, Config, Feature, MetricsDetail};
 pub use table::{FileKey, Flag, Section, Support, Versions, all as all_flags, find as find_flag};
 pub use url::{Scheme, Url};
 pub use value::{Kind, Value};

@@ -85,6 +85,8 @@ pub struct Config {
     pub log: LogConfig,
     /// How much `/metrics` tells.
     pub metrics: MetricsDetail,
+    /// The feature gates, and those that stand for all of a stage.
+    pub features: Vec<Feature>,
     /// An apply that takes longer is logged.
     pub warning_apply_duration: Duration,
     /// A unary request that takes longer is logged.
@@ -98,6 +100,17 @@ pub struct Config {
 
     /// What the configuration has to say, to be written once the logger is up.
     pub notices: Vec<Notice>,
+}
+
+/// A feature gate's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    /// The gate's name.
+    pub name: &'static str,
+    /// How ripe the feature is: `ALPHA` or `BETA`.
+    pub stage: &'static str,
+    /// Whether it is on.
+    pub enabled: bool,
 }
 
 /// Whether the member begins a cluster or joins one.

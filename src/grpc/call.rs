@@ -28,10 +28,6 @@ use crate::metrics::{Metrics, RequestKind};
 /// The largest message that is sent, in bytes.
 const SEND_BYTES_MAX: usize = i32::MAX as usize;
 
-/// A read index that takes longer is counted as slow: as long as etcd waits until it asks
-/// its leader again.
-const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
-
 /// What a proposal has around the request in it: its header, its tag and its length.
 const PROPOSAL_OVERHEAD_BYTES: usize = 15;
 
@@ -95,25 +91,21 @@ impl Call {
         }
     }
 
-    /// Waits until what was committed by now can be read from the newest view.
+    /// Waits until what was committed by now can be read from the newest view. Gives the
+    /// time at which that was so.
     ///
     /// # Errors
     /// `Timeout`, or what the company answers.
-    pub(super) async fn read_index(&self) -> Result<(), Error> {
+    pub(super) async fn read_index(&self) -> Result<Instant, Error> {
         let started = Instant::now();
         let reading = self.faces.company.read_index();
         let result = match tokio::time::timeout(self.patience(), reading).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout),
         };
-        let figures = &self.faces.metrics.faces;
-        if result.is_err() {
-            figures.read_indexes_failed.inc();
-        }
-        if started.elapsed() > SLOW_READ_INDEX {
-            figures.read_indexes_slow.inc();
-        }
-        result
+        let ended = Instant::now();
+        self.faces.metrics.faces.read_index(result.is_ok(), ended - started);
+        result.map(|()| ended)
     }
 
     /// The header of an answer that was true at `revision`.

@@ -1,5 +1,5 @@
-//! gRPC's own health service. It speaks of the server as a whole, under the empty name;
-//! as long as somebody answers here, it serves.
+//! gRPC's own health service, `grpc.health.v1`: it speaks of the server as a whole,
+//! which is the service without a name.
 
 use futures::{StreamExt, stream};
 use tonic::Status;
@@ -9,29 +9,28 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::call::{Call, Responses};
 use super::error::Failure;
 
+/// The server as a whole serves as long as it answers; other names are not known.
+fn status_of(service: &str) -> Option<ServingStatus> {
+    service.is_empty().then_some(ServingStatus::Serving)
+}
+
 pub(super) async fn check(
     _call: Call,
     request: HealthCheckRequest,
 ) -> Result<HealthCheckResponse, Failure> {
-    if !request.service.is_empty() {
-        return Err(Status::not_found("unknown service").into());
+    match status_of(&request.service) {
+        Some(status) => Ok(HealthCheckResponse { status: status as i32 }),
+        None => Err(Status::not_found("unknown service").into()),
     }
-    Ok(response(ServingStatus::Serving))
 }
 
-/// Who watches is told once, and again by the end of the stream when the node leaves.
+/// Tells a service's status, and every change of it. The only change is the server's
+/// end, which ends the stream too.
 pub(super) async fn watch(
     _call: Call,
     request: HealthCheckRequest,
 ) -> Result<Responses<HealthCheckResponse>, Failure> {
-    let status = match request.service.is_empty() {
-        true => ServingStatus::Serving,
-        false => ServingStatus::ServiceUnknown,
-    };
-    let told = stream::iter([Ok(response(status))]);
-    Ok(Box::pin(told.chain(stream::pending())))
-}
-
-fn response(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse { status: status.into() }
+    let status = status_of(&request.service).unwrap_or(ServingStatus::ServiceUnknown);
+    let now = stream::iter([Ok(HealthCheckResponse { status: status as i32 })]);
+    Ok(Box::pin(now.chain(stream::pending())))
 }

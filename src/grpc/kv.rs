@@ -39,37 +39,37 @@ async fn answer_range(
     call: &Call,
     request: RangeRequest,
 ) -> Result<Answer<RangeResponse>, Failure> {
-    if !request.serializable {
-        call.read_index().await?;
-    }
+    let begun = match request.serializable {
+        true => Instant::now(),
+        false => call.read_index().await?,
+    };
     let view = call.faces.company.view();
     if is_heavy(&view, &request) {
-        return heavy_range(call, view, request).await;
+        return Box::pin(heavy_range(call, view, request)).await;
     }
-    let mut response = read_range(&call.faces, &view, &request)?;
+    let mut response = read_range(&call.faces, &view, &request, begun)?;
     response.header = call.header(view.revision());
     Ok(Answer::Message(response))
 }
 
 /// Reads a range and counts it.
-///
-/// # Errors
-/// Those of a range.
-pub(super) fn read_range(
+fn read_range(
     faces: &Faces,
     view: &View,
     request: &RangeRequest,
+    begun: Instant,
 ) -> Result<RangeResponse, Error> {
-    let started = Instant::now();
+    let figures = &faces.metrics.faces;
+    figures.ranges.inc();
     let result = view.range(request);
-    faces.metrics.faces.range(result.is_ok(), started.elapsed());
+    figures.range(result.is_ok(), begun.elapsed());
     result
 }
 
 /// Whether a range may take so long that others should not wait for it.
 fn is_heavy(view: &View, request: &RangeRequest) -> bool {
-    let bounded = (1..=HEAVY_KEYS).contains(&request.limit) && !is_sorted(request);
-    if request.range_end.is_empty() || bounded || request.count_only {
+    let few = (1..=HEAVY_KEYS).contains(&request.limit) && !looks_at_all(request);
+    if request.range_end.is_empty() || few || request.count_only {
         return false;
     }
     let count = RangeRequest {
@@ -83,7 +83,7 @@ fn is_heavy(view: &View, request: &RangeRequest) -> bool {
 }
 
 /// Whether every key must be looked at before the first is returned.
-fn is_sorted(request: &RangeRequest) -> bool {
+fn looks_at_all(request: &RangeRequest) -> bool {
     let bounds = [
         request.min_mod_revision,
         request.max_mod_revision,
@@ -93,7 +93,7 @@ fn is_sorted(request: &RangeRequest) -> bool {
     request.sort_order != 0 || request.sort_target != 0 || bounds.iter().any(|bound| *bound != 0)
 }
 
-/// Reads and encodes a range in a thread of its own.
+/// Reads and encodes a range on a thread for long work.
 async fn heavy_range(
     call: &Call,
     view: Arc<View>,
@@ -104,7 +104,7 @@ async fn heavy_range(
     let faces = Arc::clone(&call.faces);
     let header = call.header(view.revision());
     let work = move || -> Result<Bytes, Error> {
-        let mut response = read_range(&faces, &view, &request)?;
+        let mut response = read_range(&faces, &view, &request, Instant::now())?;
         response.header = header;
         Ok(response.encode_to_vec().into())
     };
@@ -151,9 +151,10 @@ async fn read_only_txn(call: &Call, request: &TxnRequest) -> Result<TxnResponse,
         call.read_index().await?;
     }
     let view = call.faces.company.view();
-    let result = read_txn::read(&call.faces, &view, request);
+    let result = read_txn::read(&view, request);
     call.took(RequestKind::ReadonlyTxn, result.is_ok(), started.elapsed());
     let mut response = result?;
+    call.faces.metrics.faces.ranges.inc_by(response.responses.len() as u64);
     response.header = call.header(view.revision());
     Ok(response)
 }
@@ -193,8 +194,9 @@ pub async fn probe(faces: &Arc<Faces>, serializable: bool) -> Result<(), Error> 
         serializable,
         ..RangeRequest::default()
     };
-    if !serializable {
-        Call::internal(faces).read_index().await?;
-    }
-    read_range(faces, &faces.company.view(), &request).map(drop)
+    let begun = match serializable {
+        true => Instant::now(),
+        false => Call::internal(faces).read_index().await?,
+    };
+    read_range(faces, &faces.company.view(), &request, begun).map(drop)
 }

@@ -50,9 +50,10 @@ pub(super) async fn status(call: Call, _request: StatusRequest) -> Result<Status
         version: options.version.clone(),
         db_size: signed(view.db_size()),
         leader: raft.leader,
-        raft_index: raft.committed,
+        // raft's account of itself comes a moment after the answers.
+        raft_index: raft.committed.max(view.applied_index()),
         raft_term: raft.term,
-        raft_applied_index: raft.applied,
+        raft_applied_index: view.applied_index(),
         errors,
         db_size_in_use: signed(view.db_size_in_use()),
         is_learner: raft.is_learner,
@@ -72,11 +73,7 @@ pub(super) async fn defragment(
     _request: DefragmentRequest,
 ) -> Result<DefragmentResponse, Failure> {
     tracing::info!("starting defragment");
-    let figures = &call.faces.metrics.faces;
-    let _inflight = figures.defragmentation();
-    let started = Instant::now();
     call.faces.company.defragment().await?;
-    figures.defrag_seconds.observe(started.elapsed().as_secs_f64());
     tracing::info!("finished defragment");
     // etcd's answer has no header.
     Ok(DefragmentResponse::default())

@@ -8,7 +8,6 @@ use prost::Message;
 
 use super::call::{Call, Responses};
 use super::error::{Failure, status};
-use super::kv::read_range;
 use super::validate;
 
 /// The keys of the first piece. Later ones follow the size of what was found.
@@ -63,7 +62,8 @@ impl Pieces {
     /// The next piece, and whether it is the last one.
     fn next(&mut self) -> Result<(RangeStreamResponse, bool), Error> {
         let view = self.call.faces.company.view();
-        let found = read_range(&self.call.faces, &view, &self.request)?;
+        self.call.faces.metrics.faces.ranges.inc();
+        let found = view.range(&self.request)?;
         let total = self.sent.saturating_add(found.count);
         let keys = found.kvs.len() as i64;
         let last = self.request.count_only || !found.more || keys >= self.left;

@@ -11,25 +11,22 @@ use castd_proto::etcdserverpb::{
 };
 use castd_proto::mvccpb::KeyValue;
 
-use super::faces::Faces;
-use super::kv::read_range;
-
 /// Reads the branch that the comparisons choose. The transaction must hold ranges only.
 ///
 /// # Errors
 /// Those of a range.
-pub(super) fn read(faces: &Faces, view: &View, request: &TxnRequest) -> Result<TxnResponse, Error> {
+pub(super) fn read(view: &View, request: &TxnRequest) -> Result<TxnResponse, Error> {
     let succeeded = request.compare.iter().all(|compare| holds(view, compare));
     let branch = if succeeded { &request.success } else { &request.failure };
-    let responses = branch.iter().map(|op| range(faces, view, op)).collect::<Result<_, _>>()?;
+    let responses = branch.iter().map(|op| range(view, op)).collect::<Result<_, _>>()?;
     Ok(TxnResponse { header: None, succeeded, responses })
 }
 
-fn range(faces: &Faces, view: &View, op: &RequestOp) -> Result<ResponseOp, Error> {
+fn range(view: &View, op: &RequestOp) -> Result<ResponseOp, Error> {
     let Some(Request::RequestRange(request)) = &op.request else {
         return Err(Error::KeyNotFound);
     };
-    let mut response = read_range(faces, view, request)?;
+    let mut response = view.range(request)?;
     // Inside a transaction etcd fills in the revision and nothing else.
     response.header =
         Some(ResponseHeader { revision: view.revision(), ..ResponseHeader::default() });

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::{HttpFaces, only_get};
-use crate::metrics::{descriptor_limit, resident_bytes};
+use crate::metrics::{Memory, descriptor_limit};
 
 pub(super) async fn vars(State(http): State<HttpFaces>, method: Method) -> Response {
     if let Some(refused) = only_get(&method) {
@@ -18,7 +18,7 @@ pub(super) async fn vars(State(http): State<HttpFaces>, method: Method) -> Respo
     let variables = [
         ("cmdline", json!(std::env::args().collect::<Vec<_>>())),
         ("file_descriptor_limit", json!(descriptor_limit())),
-        ("memstats", json!({ "Sys": resident_bytes() })),
+        ("memstats", memory(Memory::now())),
         (
             "raft.status",
             json!({
@@ -32,6 +32,16 @@ pub(super) async fn vars(State(http): State<HttpFaces>, method: Method) -> Respo
     ];
     let json = HeaderValue::from_static("application/json; charset=utf-8");
     ([(CONTENT_TYPE, json)], text(&variables)).into_response()
+}
+
+/// The memory under those of Go's names that mean something without Go.
+fn memory(memory: Option<Memory>) -> Value {
+    match memory {
+        Some(Memory { resident, anonymous }) => {
+            json!({ "Alloc": anonymous, "Sys": resident, "HeapAlloc": anonymous })
+        }
+        None => json!({}),
+    }
 }
 
 fn text(variables: &[(&str, Value)]) -> String {

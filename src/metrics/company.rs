@@ -129,7 +129,6 @@ fn raft(raft: &RaftStatus) -> Vec<MetricFamily> {
         IS_LEARNER.value(flag(raft.is_learner)),
         LEADER_CHANGES.value(raft.leader_changes as f64),
         COMMITTED.value(raft.committed as f64),
-        APPLIED.value(raft.applied as f64),
     ]
 }
 
@@ -145,13 +144,13 @@ fn store(view: &View) -> Vec<MetricFamily> {
         KEYS.value(view.keys() as f64),
         REVISION.value(view.revision() as f64),
         COMPACTED.value(view.compact_revision() as f64),
+        // raft's own account of it comes a moment after the answers.
+        APPLIED.value(view.applied_index() as f64),
     ]
 }
 
-/// One figure of a mailbox.
-type Figure = fn(&MailboxStats) -> f64;
-
 fn mailboxes(all: &[std::sync::Arc<MailboxStats>]) -> Vec<MetricFamily> {
+    type Figure = fn(&MailboxStats) -> f64;
     let figures: [(Shape, Figure); 6] = [
         (DEPTH, |stats| stats.depth() as f64),
         (CAPACITY, |stats| stats.capacity as f64),

@@ -9,6 +9,9 @@ use prometheus::{
 
 use super::{counter, gauge, register};
 
+/// A read index that takes longer counts as slow: etcd asks again then.
+const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
+
 /// What kind of request took its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -42,19 +45,15 @@ impl RequestKind {
 /// Counters and histograms of the faces.
 pub struct FaceMetrics {
     requests: Vec<[Histogram; 2]>,
+    range_seconds: [Histogram; 2],
     /// Proposals that wait for their outcome.
     pub proposals_pending: IntGauge,
     /// Proposals that got none.
     pub proposals_failed: IntCounter,
-    /// Linearizable reads that could not be confirmed.
-    pub read_indexes_failed: IntCounter,
-    /// Linearizable reads that took long to be confirmed.
-    pub read_indexes_slow: IntCounter,
-    ranges: IntCounter,
-    range_seconds: [Histogram; 2],
-    defrags_inflight: IntGauge,
-    /// Seconds a defragmentation took.
-    pub defrag_seconds: Histogram,
+    read_indexes_failed: IntCounter,
+    read_indexes_slow: IntCounter,
+    /// Ranges read by this member.
+    pub ranges: IntCounter,
     /// Answers `true` of `/health`.
     pub health_success: IntCounter,
     /// Answers `false` of `/health`.
@@ -79,6 +78,7 @@ impl FaceMetrics {
             prometheus::opts!("etcd_network_server_stream_failures_total", "Streams that broke.");
         Ok(Self {
             requests: requests(registry)?,
+            range_seconds: range_seconds(registry)?,
             proposals_pending: gauge(
                 registry,
                 "etcd_server_proposals_pending",
@@ -97,23 +97,7 @@ impl FaceMetrics {
             read_indexes_slow: counter(
                 registry,
                 "etcd_server_slow_read_indexes_total",
-                "Read indexes that took long or timed out.",
-            )?,
-            range_seconds: range_seconds(registry)?,
-            defrags_inflight: gauge(
-                registry,
-                "etcd_disk_defrag_inflight",
-                "1 while the store is defragmented.",
-            )?,
-            defrag_seconds: register(
-                registry,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "etcd_disk_backend_defrag_duration_seconds",
-                        "Seconds a defragmentation took.",
-                    )
-                    .buckets(exponential_buckets(0.1, 2.0, 13)?),
-                )?,
+                "Read indexes that took longer than half a second, well or not.",
             )?,
             ranges: counter(registry, "etcd_mvcc_range_total", "Ranges read by this member.")?,
             health_success: counter(
@@ -150,16 +134,19 @@ impl FaceMetrics {
         self.requests[kind as usize][usize::from(success)].observe(took.as_secs_f64());
     }
 
-    /// A range was read, well or not, in this time.
+    /// A range was looked up, well or not, in this time: what came before is not in it.
     pub fn range(&self, success: bool, took: Duration) {
-        self.ranges.inc();
         self.range_seconds[usize::from(success)].observe(took.as_secs_f64());
     }
 
-    /// Counts a defragmentation as going on for as long as the answer lives.
-    pub fn defragmentation(&self) -> Inflight<'_> {
-        self.defrags_inflight.inc();
-        Inflight(&self.defrags_inflight)
+    /// A linearizable read was confirmed, or could not be, after this time.
+    pub fn read_index(&self, success: bool, took: Duration) {
+        if !success {
+            self.read_indexes_failed.inc();
+        }
+        if took > SLOW_READ_INDEX {
+            self.read_indexes_slow.inc();
+        }
     }
 
     /// The check `name` of the endpoint `endpoint` had this result.
@@ -168,23 +155,6 @@ impl FaceMetrics {
         self.health_last.with_label_values(&[endpoint, name]).set(i64::from(success));
         self.health_total.with_label_values(&[endpoint, name, status]).inc();
     }
-}
-
-/// Something that goes on.
-pub struct Inflight<'a>(&'a IntGauge);
-
-impl Drop for Inflight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-fn range_seconds(registry: &Registry) -> prometheus::Result<[Histogram; 2]> {
-    let options =
-        HistogramOpts::new("etcd_server_range_duration_seconds", "Seconds a range was read for.")
-            .buckets(exponential_buckets(0.0001, 2.0, 20)?);
-    let vec = register(registry, HistogramVec::new(options, &["success"])?)?;
-    Ok(["false", "true"].map(|success| vec.with_label_values(&[success])))
 }
 
 fn requests(registry: &Registry) -> prometheus::Result<Vec<[Histogram; 2]>> {
@@ -198,6 +168,14 @@ fn requests(registry: &Registry) -> prometheus::Result<Vec<[Histogram; 2]>> {
         .iter()
         .map(|(_, name)| ["false", "true"].map(|success| vec.with_label_values(&[*name, success])))
         .collect())
+}
+
+fn range_seconds(registry: &Registry) -> prometheus::Result<[Histogram; 2]> {
+    let options =
+        HistogramOpts::new("etcd_server_range_duration_seconds", "Seconds to look up a range.")
+            .buckets(exponential_buckets(0.0001, 2.0, 20)?);
+    let vec = register(registry, HistogramVec::new(options, &["success"])?)?;
+    Ok(["false", "true"].map(|success| vec.with_label_values(&[success])))
 }
 
 fn hash_seconds(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {
@@ -214,5 +192,14 @@ mod tests {
         for (number, (kind, _)) in RequestKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, number);
         }
+    }
+
+    #[test]
+    fn a_read_index_is_slow_after_half_a_second() {
+        let faces = FaceMetrics::new(&Registry::new()).unwrap();
+        faces.read_index(true, Duration::from_millis(500));
+        faces.read_index(true, Duration::from_millis(501));
+        faces.read_index(false, Duration::from_secs(7));
+        assert_eq!((faces.read_indexes_failed.get(), faces.read_indexes_slow.get()), (1, 2));
     }
 }

@@ -8,6 +8,7 @@ mod calls;
 mod company;
 mod faces;
 mod families;
+mod features;
 mod process;
 
 use prometheus::core::Collector;
@@ -16,7 +17,8 @@ use prometheus::{IntCounter, IntGauge, Registry};
 pub use calls::CallMetrics;
 pub use company::CompanyCollector;
 pub use faces::{FaceMetrics, RequestKind};
-pub use process::{ProcessCollector, descriptor_limit, resident_bytes};
+pub use features::show_features;
+pub use process::{Memory, ProcessCollector, descriptor_limit};
 
 /// The figures of the network faces.
 pub struct Metrics {

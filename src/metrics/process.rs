@@ -51,17 +51,44 @@ pub fn descriptor_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// Bytes of memory the process holds, where the kernel says so.
-pub fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib << 10)
+/// What the process holds in memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// All that is resident.
+    pub resident: u64,
+    /// The part of it that no file is behind: heap and stacks.
+    pub anonymous: u64,
+}
+
+impl Memory {
+    /// Reads the figures of this process; `None` where the kernel does not tell.
+    pub fn now() -> Option<Self> {
+        Self::read(&std::fs::read_to_string("/proc/self/status").ok()?)
+    }
+
+    fn read(status: &str) -> Option<Self> {
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+            kib.checked_mul(1024)
+        };
+        Some(Self { resident: bytes("VmRSS:")?, anonymous: bytes("RssAnon:")? })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_read_from_the_kernels_words() {
+        let status = "Name:\tcastd\nVmRSS:\t    2048 kB\nRssAnon:\t     512 kB\nThreads:\t7\n";
+        let memory = Memory { resident: 2 << 20, anonymous: 512 << 10 };
+        assert_eq!(Memory::read(status), Some(memory));
+        assert_eq!(Memory::read("VmRSS:\t 1 kB\n"), None);
+        let now = Memory::now().unwrap();
+        assert!(now.anonymous > 0 && now.resident >= now.anonymous, "{now:?}");
+    }
 
     #[test]
     fn descriptors_are_counted_under_both_names() {
@@ -72,10 +99,5 @@ mod tests {
         };
         assert_eq!(value("os_fd_used"), value("process_open_fds"));
         assert!(value("os_fd_limit") >= value("os_fd_used"));
-    }
-
-    #[test]
-    fn a_running_process_holds_memory() {
-        assert!(resident_bytes().is_none_or(|bytes| bytes > 1 << 16));
     }
 }

@@ -18,6 +18,7 @@ use super::identity::bootstrap;
 use super::options::server_options;
 use crate::config::{self, Config, ETCD_VERSION};
 use crate::logging::FATAL;
+use crate::metrics::show_features;
 use crate::server::{Listeners, Serving, serve};
 
 /// Log and entries between two checkpoints: as much as a restart replays at most.
@@ -70,6 +71,7 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
     let options = server_options(&config).map_err(RunError::Listen)?;
     let listeners = Listeners::bind(&options).map_err(|e| RunError::Listen(e.to_string()))?;
     let registry = Registry::new();
+    show_features(&registry, config.features.iter().copied())?;
     let (company, running) = start_company(&config, &registry)?;
     let identity = company.identity();
     tracing::info!(
@@ -77,13 +79,17 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
           "cluster-id" = format!("{:x}", identity.cluster_id) },
         "started member"
     );
+    // Clients are served when the member can say who it is, as etcd does it.
+    tokio::select! {
+        () = announce(&company, &config) => {}
+        signal = signals.next() => {
+            running.stop();
+            return Ok(signal);
+        }
+    }
     let arbiters: Vec<Arbiter> = (0..network_arbiters()).map(|_| Arbiter::new()).collect();
     let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
     let server = serve(listeners, &company, &registry, &options, &handles)?;
-    tokio::select! {
-        () = announce(&company, &config) => {}
-        signal = signals.next() => return Ok(stop(server, running, signal).await),
-    }
     tracing::info!("ready to serve client requests");
     // Nobody listens where no service manager started us.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tower::ServiceExt;
 
+use super::authority::AnyAuthority;
 use super::coalescing::Coalescing;
 use super::listeners::Role;
 use super::options::ServerOptions;
@@ -75,7 +76,7 @@ where
     let mut end = shared.faces.phase();
     let answering = Arc::clone(&shared);
     let service = service_fn(move |request| answer(Arc::clone(&answering), role, request));
-    let io = TokioIo::new(Coalescing::new(io));
+    let io = TokioIo::new(Coalescing::new(AnyAuthority::new(io)));
     let mut connection = pin!(shared.builder.serve_connection(io, service));
     tokio::select! {
         biased;

@@ -5,6 +5,7 @@
 //! arbiters it is given: the first accepts, and connections go around all of them. A
 //! connection stays where it is. Never does: look into a request.
 
+mod authority;
 mod coalescing;
 mod connection;
 mod listeners;

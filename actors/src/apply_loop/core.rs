@@ -13,7 +13,7 @@ use raft::eraftpb::EntryType;
 
 use super::{Committed, CommittedEntry};
 use crate::cluster::ClusterState;
-use crate::mvcc::{ApplyBatch, Operation, OperationKind, Outcome};
+use crate::mvcc::{ApplyBatch, Operation, OperationKind, OperationName, Outcome};
 use crate::shared::Error;
 
 /// The state of the cluster and what entries do to it.
@@ -64,7 +64,8 @@ impl ApplyCore {
             let request = castdpb::Request::decode(entry.data)
                 .map_err(|error| format!("entry {} cannot be read: {error}", entry.index))?;
             if let Some(op) = request.op {
-                batch.operations.push(Operation { kind: self.decide(op), reply });
+                let name = name(&op);
+                batch.operations.push(Operation { name, kind: self.decide(op), reply });
             }
         }
         batch.cluster = self.cluster();
@@ -141,6 +142,22 @@ impl ApplyCore {
                 response(gone.then_some(alarm).into_iter().collect())
             }
         }
+    }
+}
+
+fn name(op: &Op) -> OperationName {
+    match op {
+        Op::Put(_) => OperationName::Put,
+        Op::DeleteRange(_) => OperationName::DeleteRange,
+        Op::Txn(_) => OperationName::Txn,
+        Op::Compaction(_) => OperationName::Compaction,
+        Op::LeaseGrant(_) => OperationName::LeaseGrant,
+        Op::LeaseRevoke(_) => OperationName::LeaseRevoke,
+        Op::LeaseCheckpoint(_) => OperationName::LeaseCheckpoint,
+        Op::Alarm(_) => OperationName::Alarm,
+        Op::MemberAttributes(_) => OperationName::ClusterMemberAttrSet,
+        Op::ClusterVersion(_) => OperationName::ClusterVersionSet,
+        Op::Range(_) => OperationName::Range,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::checkpointer::{
     CheckpointEvents, CheckpointMetrics, Checkpointer, CheckpointerOptions, Sealed, StoreError,
 };
 use crate::compactor::{AutoCompaction, Compactor, CompactorEdges, Schedule, ScrubPace};
-use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseSettings};
+use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings};
 use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, SealPolicy};
 use crate::peer_transport::PeerTransport;
 use crate::proposer::Proposer;
@@ -104,11 +104,15 @@ pub struct Running {
     wal_thread: JoinHandle<()>,
     mvcc: ThreadInlet<MvccMessage>,
     mvcc_thread: JoinHandle<()>,
+    checkpointer: Checkpointer,
 }
 
 impl Running {
     /// Ends the company: nothing more is proposed, what was accepted is synced.
-    pub fn stop(self) {
+    /// What is given back may still be sealing a checkpoint. A process may end
+    /// without waiting for it; who opens the same directory again in this
+    /// process must [`Checkpointer::stop`] it first.
+    pub fn stop(self) -> Checkpointer {
         // The arbiters end first, so that nobody sends any more.
         self.core.stop();
         self.hub.stop();
@@ -120,6 +124,7 @@ impl Running {
         let _ = self.wal_thread.join();
         drop(self.mvcc);
         let _ = self.mvcc_thread.join();
+        self.checkpointer
     }
 }
 
@@ -209,6 +214,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         LeaseEdges { proposer: proposer.clone(), raft: status.clone() },
         zero,
         lease_messages,
+        LeaseMetrics::new(registry)?,
         FatalReport::clone(&fatal),
     );
     let compactor_actor = Compactor::new(
@@ -261,8 +267,15 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         lease_ttl_min_s: lease_ttl_min_s(config.election),
         questions: Arc::new(Semaphore::new(QUESTIONS)),
     };
-    let running =
-        Running { core: core_arbiter, hub: hub_arbiter, wal, wal_thread, mvcc, mvcc_thread };
+    let running = Running {
+        core: core_arbiter,
+        hub: hub_arbiter,
+        wal,
+        wal_thread,
+        mvcc,
+        mvcc_thread,
+        checkpointer,
+    };
     Ok((company, running))
 }
 

@@ -6,7 +6,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFut
 use castd_proto::castdpb::request::Op;
 use castd_proto::etcdserverpb::LeaseRevokeRequest;
 
-use super::{LeaseCore, LeaseMessage};
+use super::{LeaseCore, LeaseMessage, LeaseMetrics};
 use crate::proposer::Proposer;
 use crate::raft_node::RaftStatus;
 use crate::shared::{Error, FatalReport, Outlet, Published, fail_stop};
@@ -30,6 +30,7 @@ pub struct LeaseManager {
     edges: LeaseEdges,
     started: Instant,
     messages: Option<Outlet<LeaseMessage>>,
+    metrics: LeaseMetrics,
     fatal: FatalReport,
 }
 
@@ -41,9 +42,10 @@ impl LeaseManager {
         edges: LeaseEdges,
         started: Instant,
         messages: Outlet<LeaseMessage>,
+        metrics: LeaseMetrics,
         fatal: FatalReport,
     ) -> Self {
-        Self { core, edges, started, messages: Some(messages), fatal }
+        Self { core, edges, started, messages: Some(messages), metrics, fatal }
     }
 
     fn now_ms(&self) -> u64 {
@@ -68,7 +70,11 @@ impl LeaseManager {
                 match outcome {
                     // The change that tells of the end is on its way. Meanwhile
                     // there may be more to end.
-                    Ok(_) | Err(Error::LeaseNotFound) => manager.expire_more(context),
+                    Ok(_) => {
+                        manager.metrics.expired.inc();
+                        manager.expire_more(context);
+                    }
+                    Err(Error::LeaseNotFound) => manager.expire_more(context),
                     Err(_) => manager.core.revoke_failed(id),
                 }
             }));
@@ -85,11 +91,14 @@ impl LeaseManager {
         let now_ms = self.now_ms();
         match message {
             LeaseMessage::Changed(changes) => {
-                changes.into_iter().for_each(|change| self.core.change(change, now_ms));
+                for change in changes {
+                    self.metrics.changed(&change);
+                    self.core.change(change, now_ms);
+                }
             }
             LeaseMessage::KeepAlive { id, reply } => {
                 let answer = match self.core.is_leader() {
-                    true => Ok(self.core.keep_alive(id, now_ms).unwrap_or(0)),
+                    true => Ok(self.keep_alive(id, now_ms)),
                     false => Err(Error::NoLeader),
                 };
                 // The client may have gone; the lease has its time all the same.
@@ -102,6 +111,12 @@ impl LeaseManager {
                 let _ = reply.send(self.core.list());
             }
         }
+    }
+
+    fn keep_alive(&mut self, id: i64, now_ms: u64) -> i64 {
+        let granted = self.core.keep_alive(id, now_ms);
+        self.metrics.renewed.inc_by(u64::from(granted.is_some()));
+        granted.unwrap_or(0)
     }
 }
 

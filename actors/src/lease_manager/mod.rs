@@ -9,11 +9,13 @@
 
 mod actor;
 mod core;
+mod metrics;
 
 use tokio::sync::oneshot;
 
 pub use actor::{LeaseEdges, LeaseManager};
 pub use core::{LeaseCore, LeaseSettings};
+pub use metrics::LeaseMetrics;
 
 use crate::mvcc::LeaseChange;
 use crate::shared::Error;

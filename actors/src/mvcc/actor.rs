@@ -64,6 +64,8 @@ pub struct Mvcc {
     clean_floor: i64,
     /// Physical compactions that are not finished yet.
     physical: Vec<(i64, Reply, Applied)>,
+    /// When the compactions began whose work is not finished yet.
+    compacting: Vec<Instant>,
 }
 
 impl Mvcc {
@@ -92,6 +94,7 @@ impl Mvcc {
             last_sealed_index,
             clean_floor,
             physical: Vec::new(),
+            compacting: Vec::new(),
         }
     }
 
@@ -131,8 +134,7 @@ impl Mvcc {
                 let _ = reply.send(self.lease_keys(id));
             }
             MvccMessage::Defragment { done } => {
-                self.store.rewrite_all();
-                self.publish_store();
+                self.defragment();
                 let _ = done.send(());
             }
             MvccMessage::Sealed(sealed) => self.sealed(&sealed),
@@ -143,9 +145,15 @@ impl Mvcc {
     fn apply(&mut self, batch: ApplyBatch) {
         let mut answers = Answers::default();
         let mut changes = Vec::new();
-        for Operation { kind, reply } in batch.operations {
+        let mut begun = Instant::now();
+        for Operation { name, kind, reply } in batch.operations {
             let physical = matches!(&kind, OperationKind::Compaction(request) if request.physical);
             let outcome = self.run_one(kind, &mut changes);
+            // One operation's end is the next one's beginning: a look at the
+            // clock costs as much as all the rest of this.
+            let ended = Instant::now();
+            self.metrics.applies.observe(name, &outcome, ended - begun);
+            begun = ended;
             let revision = self.store.revision();
             let answer = outcome.map(|outcome| Applied { revision, outcome });
             match (reply, answer) {
@@ -156,6 +164,8 @@ impl Mvcc {
                 (Some(reply), answer) => answers.add(reply, answer),
             }
         }
+        self.metrics.applies.flush();
+        self.metrics.wrote(self.store.take_writes());
         let records = self.store.finish_batch();
         let view = self.store.view(batch.index, batch.term, batch.cluster);
         let view = Arc::new(view);
@@ -178,12 +188,8 @@ impl Mvcc {
         changes: &mut Vec<LeaseChange>,
     ) -> Result<Outcome, Error> {
         match kind {
-            OperationKind::Put(request) => {
-                self.metrics.puts.inc();
-                self.store.put(request).map(Outcome::Put)
-            }
+            OperationKind::Put(request) => self.store.put(request).map(Outcome::Put),
             OperationKind::DeleteRange(request) => {
-                self.metrics.deletes.inc();
                 Ok(Outcome::DeleteRange(self.store.delete_range(&request)))
             }
             OperationKind::Txn(request) => {
@@ -191,7 +197,9 @@ impl Mvcc {
                 self.store.txn(request).map(Outcome::Txn)
             }
             OperationKind::Compaction(request) => {
-                self.store.compact(&request).map(Outcome::Compaction)
+                let response = self.store.compact(&request)?;
+                self.compacting.push(Instant::now());
+                Ok(Outcome::Compaction(response))
             }
             OperationKind::LeaseGrant(request) => {
                 let response = self.store.lease_grant(&request)?;
@@ -228,7 +236,7 @@ impl Mvcc {
     }
 
     fn scrub(&mut self, records: usize, progress: oneshot::Sender<ScrubProgress>) {
-        let done = self.store.scrub(records);
+        let done = self.timed_scrub(records);
         self.publish_store();
         let (finished, waiting) = std::mem::take(&mut self.physical)
             .into_iter()
@@ -240,6 +248,31 @@ impl Mvcc {
         }
         // A compactor that is being restarted asks again.
         let _ = progress.send(done);
+    }
+
+    /// A piece of scrubbing, with its figures.
+    fn timed_scrub(&mut self, records: usize) -> ScrubProgress {
+        let begun = Instant::now();
+        let (marks, buried) = (self.store.is_marking(), self.store.buried());
+        let done = self.store.scrub(records);
+        let figures = &self.metrics.compaction;
+        figures.buried(self.store.buried() - buried);
+        if !self.compacting.is_empty() {
+            figures.piece(marks, begun.elapsed());
+        }
+        if done.done {
+            self.compacting.drain(..).for_each(|begun| figures.finished(begun.elapsed()));
+        }
+        done
+    }
+
+    fn defragment(&mut self) {
+        let begun = Instant::now();
+        self.metrics.defrag.inflight.set(1);
+        self.store.rewrite_all();
+        self.publish_store();
+        self.metrics.defrag.inflight.set(0);
+        self.metrics.defrag.seconds.observe(begun.elapsed().as_secs_f64());
     }
 
     /// Publishes the store after a change that no log entry made.

@@ -76,10 +76,47 @@ pub struct ApplyBatch {
 /// One committed operation and whoever waits for its outcome here.
 #[derive(Debug)]
 pub struct Operation {
+    /// What was proposed, also when it is decided already.
+    pub name: OperationName,
     /// What to do.
     pub kind: OperationKind,
     /// Who waits, if it was proposed on this member.
     pub reply: Option<Reply>,
+}
+
+/// What was proposed, as figures show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names are etcd's")]
+pub enum OperationName {
+    Put,
+    DeleteRange,
+    Txn,
+    Compaction,
+    LeaseGrant,
+    LeaseRevoke,
+    LeaseCheckpoint,
+    Alarm,
+    ClusterMemberAttrSet,
+    ClusterVersionSet,
+    Range,
+}
+
+impl OperationName {
+    /// Every name, at its number.
+    pub const ALL: [(Self, &'static str); 11] = [
+        (Self::Put, "Put"),
+        (Self::DeleteRange, "DeleteRange"),
+        (Self::Txn, "Txn"),
+        (Self::Compaction, "Compaction"),
+        (Self::LeaseGrant, "LeaseGrant"),
+        (Self::LeaseRevoke, "LeaseRevoke"),
+        (Self::LeaseCheckpoint, "LeaseCheckpoint"),
+        (Self::Alarm, "Alarm"),
+        (Self::ClusterMemberAttrSet, "ClusterMemberAttrSet"),
+        (Self::ClusterVersionSet, "ClusterVersionSet"),
+        (Self::Range, "Range"),
+    ];
 }
 
 /// What there is to do.

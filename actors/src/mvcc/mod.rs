@@ -33,7 +33,7 @@ pub use hash::HashKv;
 pub use index::Entry;
 pub use messages::{
     Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation, OperationKind,
-    Outcome,
+    OperationName, Outcome,
 };
 pub use metrics::MvccMetrics;
 pub use record::Record;

@@ -29,6 +29,8 @@ pub(super) struct Scrubber {
     marked: i64,
     dead: BTreeMap<Revision, DeadSet>,
     dead_bytes: u64,
+    /// Records found dead since the start.
+    buried: u64,
     /// Deletions that are marked but not settled, in order.
     unsettled: VecDeque<Revision>,
     /// Every sealed volume was written at or after this compact revision.
@@ -44,6 +46,7 @@ impl Default for Scrubber {
             marked: 0,
             dead: BTreeMap::new(),
             dead_bytes: 0,
+            buried: 0,
             unsettled: VecDeque::new(),
             clean_floor: i64::MAX,
             rewrite: BTreeSet::new(),
@@ -76,7 +79,7 @@ pub struct ScrubProgress {
 impl Store {
     /// Does about `records` records' worth of work.
     pub fn scrub(&mut self, records: usize) -> ScrubProgress {
-        if self.scrubber.marked < self.compact_revision {
+        if self.is_marking() {
             self.mark(records);
         } else if self.settle(records) == 0 {
             self.rewrite_one();
@@ -84,6 +87,17 @@ impl Store {
         let marked = self.scrubber.marked;
         let pending = marked < self.compact_revision || !self.scrubber.rewrite.is_empty();
         ScrubProgress { marked, done: !pending }
+    }
+
+    /// Whether the next piece of work marks, which takes deleted keys out of the
+    /// index.
+    pub fn is_marking(&self) -> bool {
+        self.scrubber.marked < self.compact_revision
+    }
+
+    /// Number of records found dead since the start.
+    pub fn buried(&self) -> u64 {
+        self.scrubber.buried
     }
 
     /// Packs every block anew that has anything dead, whatever it costs.
@@ -198,6 +212,7 @@ impl Store {
         if !set.slots.insert(number) {
             return;
         }
+        scrubber.buried += 1;
         set.bytes += block.record_bytes(slot);
         scrubber.dead_bytes += block.record_bytes(slot) as u64;
         if set.bytes * 2 >= block.bytes() {

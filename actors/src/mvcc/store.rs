@@ -40,6 +40,18 @@ pub struct Store {
     pub(super) scrubber: Scrubber,
     /// Records of the batch in progress.
     pub(super) pending: Vec<Record>,
+    /// Writes of the batch in progress.
+    writes: Writes,
+}
+
+/// How many writes were done, those inside of transactions included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writes {
+    /// Puts.
+    pub puts: u64,
+    /// Deletions: one for each range, whatever is in it, and one for each key
+    /// that ends with its lease.
+    pub deletes: u64,
 }
 
 impl Default for Store {
@@ -52,6 +64,7 @@ impl Default for Store {
             compact_revision: 0,
             scrubber: Scrubber::default(),
             pending: Vec::new(),
+            writes: Writes::default(),
         }
     }
 }
@@ -149,6 +162,7 @@ impl Store {
         transaction: &mut Transaction,
         request: PutRequest,
     ) -> PutResponse {
+        self.writes.puts += 1;
         let revision = transaction.next();
         let ignore_lease = request.ignore_lease;
         let (before, after) = self.index.update(&request.key, |before| {
@@ -185,6 +199,7 @@ impl Store {
         transaction: &mut Transaction,
         request: &DeleteRangeRequest,
     ) -> DeleteRangeResponse {
+        self.writes.deletes += 1;
         let range = KeyRange::new(&request.key, &request.range_end);
         let doomed: Vec<(Bytes, Entry)> = match &range {
             KeyRange::Single(key) => {
@@ -247,6 +262,7 @@ impl Store {
         let keys = self.leases.revoke(request.id)?;
         let mut transaction = self.begin();
         for key in keys {
+            self.writes.deletes += 1;
             self.delete_key(&mut transaction, Bytes::from(key));
         }
         self.commit(&transaction);
@@ -287,6 +303,11 @@ impl Store {
         }
         self.log_block(builder);
         records
+    }
+
+    /// How many writes were done since this was asked last.
+    pub fn take_writes(&mut self) -> Writes {
+        std::mem::take(&mut self.writes)
     }
 
     fn log_block(&mut self, builder: BlockBuilder) {

@@ -17,7 +17,7 @@ use crate::checkpointer::{BlockSource, RevisionKey};
 use crate::cluster::ClusterState;
 use crate::shared::Error;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Put {
         key: u8,

@@ -46,6 +46,9 @@ pub struct WatchHub {
     core: HubCore,
     edges: HubEdges,
     streams: Streams,
+    /// Streams that asked how far they are when the hub was behind what a client
+    /// can know of already: the revision it must reach first, and the answer's slot.
+    progress_asked: Vec<(i64, StreamId, OwnedPermit<WatchResponse>)>,
     /// Streams for which a turn to catch up is arranged.
     arranged: HashSet<StreamId>,
     progress_interval: Duration,
@@ -66,6 +69,7 @@ impl WatchHub {
             core,
             edges,
             streams: Streams::default(),
+            progress_asked: Vec::new(),
             arranged: HashSet::new(),
             progress_interval,
             messages: Some(messages),
@@ -85,6 +89,7 @@ impl WatchHub {
                 for stream in self.core.events(batch, &mut self.streams) {
                     self.arrange(stream, context);
                 }
+                self.answer_progress();
             }
             HubMessage::Open { stream, responses } => {
                 self.streams.0.insert(stream, responses);
@@ -109,10 +114,30 @@ impl WatchHub {
                 self.core.create(stream, &request, self.edges.view.get().revision())
             }
             StreamRequest::Cancel(id) => self.core.cancel(stream, id),
-            StreamRequest::Progress => self.core.progress(stream),
+            StreamRequest::Progress => {
+                let newest = self.edges.view.get().revision();
+                self.progress_asked.push((newest, stream, slot));
+                return self.answer_progress();
+            }
         };
         if let Some(response) = response {
             slot.send(response);
+        }
+    }
+
+    /// Answers those who asked how far they are, once everything that was
+    /// acknowledged before they asked has been handed out.
+    fn answer_progress(&mut self) {
+        let reached = self.core.revision();
+        let (due, waiting) = std::mem::take(&mut self.progress_asked)
+            .into_iter()
+            .partition(|(revision, _, _)| *revision <= reached);
+        self.progress_asked = waiting;
+        let due: Vec<(i64, StreamId, OwnedPermit<WatchResponse>)> = due;
+        for (_, stream, slot) in due {
+            if let Some(response) = self.core.progress(stream) {
+                slot.send(response);
+            }
         }
     }
 
@@ -140,6 +165,7 @@ impl WatchHub {
     }
 
     fn close(&mut self, stream: StreamId) {
+        self.progress_asked.retain(|(_, asking, _)| *asking != stream);
         self.streams.0.remove(&stream);
         self.core.close(stream);
     }

@@ -9,7 +9,7 @@ use castd_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRespons
 
 use super::StreamId;
 use super::matcher::{Matcher, WatcherKey};
-use super::metrics::HubMetrics;
+use super::metrics::{Backlog, HubMetrics};
 use super::respond::{Wish, pack};
 use crate::mvcc::{EventBatch, KeyRange, Record, Revision, View};
 use crate::shared::Error;
@@ -73,6 +73,7 @@ pub struct HubCore {
     /// The newest compact revision, which may be ahead of the view's.
     compact_revision: i64,
     term: u64,
+    backlog: Backlog,
     metrics: HubMetrics,
 }
 
@@ -81,7 +82,8 @@ impl HubCore {
     pub fn new(settings: HubSettings, view: Arc<View>, metrics: HubMetrics) -> Self {
         let (streams, matcher) = (HashMap::new(), Matcher::default());
         let compact_revision = view.compact_revision();
-        Self { settings, streams, matcher, view, compact_revision, term: 0, metrics }
+        let backlog = Backlog::new(&metrics, view.revision());
+        Self { settings, streams, matcher, view, compact_revision, term: 0, backlog, metrics }
     }
 
     /// Takes note of where history begins now.
@@ -105,10 +107,17 @@ impl HubCore {
         let Some(ended) = self.streams.remove(&stream) else { return };
         self.metrics.streams.dec();
         self.metrics.watchers.sub(ended.watchers.len() as i64);
-        self.metrics.slow.sub(ended.lagging.len() as i64);
         for (id, watcher) in ended.watchers {
+            if watcher.lagging {
+                self.backlog.leave(watcher.next);
+            }
             self.matcher.remove(&watcher.wish.range, (stream, id));
         }
+    }
+
+    /// The newest revision that was handed out.
+    pub fn revision(&self) -> i64 {
+        self.view.revision()
     }
 
     /// Whether the stream has watchers that lag.
@@ -120,6 +129,7 @@ impl HubCore {
     /// that had no room.
     pub fn events(&mut self, batch: EventBatch, out: &mut impl Outbox) -> Vec<StreamId> {
         self.view = batch.view;
+        self.backlog.advance(self.view.revision());
         let mut wanted: HashMap<WatcherKey, Vec<&Record>> = HashMap::new();
         let mut order = Vec::new();
         for record in batch.records.iter() {
@@ -167,7 +177,7 @@ impl HubCore {
                 watcher.lagging = true;
                 watcher.next = main;
                 state.lagging.insert(id);
-                self.metrics.slow.inc();
+                self.backlog.enter(main);
                 return false;
             }
             watcher.spoken = true;
@@ -225,7 +235,7 @@ impl HubCore {
         state.watchers.insert(id, Watcher { wish, next, lagging, notify, spoken: true });
         if lagging {
             state.lagging.insert(id);
-            self.metrics.slow.inc();
+            self.backlog.enter(next);
         }
         self.matcher.add(&range, (stream, id));
         self.metrics.watchers.inc();
@@ -291,17 +301,19 @@ impl HubCore {
         for (main, response) in pack(&watcher.wish, id, &header, &view, records.iter()) {
             let events = response.events.len() as u64;
             if out.offer(stream, response).is_err() {
+                self.backlog.advance_one(watcher.next, main);
                 watcher.next = main;
                 return false;
             }
             watcher.spoken = true;
             self.metrics.events.inc_by(events);
         }
+        self.backlog.advance_one(watcher.next, next);
         watcher.next = next;
         if next > view.revision() {
             watcher.lagging = false;
             state.lagging.remove(&id);
-            self.metrics.slow.dec();
+            self.backlog.leave(next);
         }
         true
     }
@@ -326,7 +338,7 @@ impl HubCore {
         let state = self.streams.get_mut(&stream)?;
         let watcher = state.watchers.remove(&id)?;
         if state.lagging.remove(&id) {
-            self.metrics.slow.dec();
+            self.backlog.leave(watcher.next);
         }
         self.matcher.remove(&watcher.wish.range, (stream, id));
         self.metrics.watchers.dec();

@@ -42,6 +42,7 @@ impl Outbox for Rooms {
 struct World {
     store: Store,
     hub: HubCore,
+    metrics: HubMetrics,
     rooms: Rooms,
     history: Vec<Record>,
 }
@@ -55,8 +56,8 @@ impl World {
         let store = Store::default();
         let settings = HubSettings { cluster_id: 1, member_id: 2, fragment_bytes: 1 << 20 };
         let metrics = HubMetrics::new(&prometheus::Registry::new()).unwrap();
-        let hub = HubCore::new(settings, view(&store), metrics);
-        Self { store, hub, rooms: Rooms::default(), history: Vec::new() }
+        let hub = HubCore::new(settings, view(&store), metrics.clone());
+        Self { store, hub, metrics, rooms: Rooms::default(), history: Vec::new() }
     }
 
     fn put(&mut self, key: &str) {
@@ -211,6 +212,7 @@ proptest! {
             let seen = world.events(*stream, *id);
             prop_assert_eq!(seen, expected(&world.history, promise), "{} {:?}", id, promise);
         }
+        prop_assert_eq!((world.metrics.slow.get(), world.metrics.pending.get()), (0, 0));
     }
 }
 
@@ -225,8 +227,10 @@ fn a_stream_without_room_lags_and_catches_up() {
     }
     assert!(world.hub.lags(1) && world.events(1, id).is_empty());
     assert!(world.hub.progress(1).is_none(), "a stream that lags is silent about its progress");
+    assert_eq!((world.metrics.slow.get(), world.metrics.pending.get()), (1, 5));
     world.drain(1);
     assert_eq!(world.events(1, id).len(), 5);
+    assert_eq!((world.metrics.slow.get(), world.metrics.pending.get()), (0, 0));
     assert_eq!(world.hub.progress(1).unwrap().header.unwrap().revision, 6);
 }
 

@@ -57,6 +57,11 @@ fn gates() {
     run(&["--feature-gates=LeaseCheckpoint=false,TxnModeWriteWithSharedBuffer=true,AllAlpha=0"]);
     run(&["--feature-gates=,"]);
     run(&["--experimental-initial-corrupt-check=false"]);
+    let shown = run(&["--feature-gates=AllBeta=true"]).features;
+    let on = shown.iter().filter(|feature| feature.enabled);
+    let on: Vec<(&str, &str)> = on.map(|feature| (feature.name, feature.stage)).collect();
+    let beta = ["AllBeta", "FastLeaseKeepAlive", "TxnModeWriteWithSharedBuffer"];
+    assert_eq!((on, shown.len()), (beta.map(|name| (name, "BETA")).to_vec(), 11));
     let cases: &[(&[&str], &str)] = &[
         (
             &["--feature-gates=PriorityRequest=true"],

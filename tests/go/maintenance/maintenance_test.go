@@ -206,6 +206,11 @@ func TestHealthService(t *testing.T) {
 	first, err := stream.Recv()
 	harness.Fatal(t, err)
 	harness.Equal(t, "watched status", first.Status, grpc_health_v1.HealthCheckResponse_SERVING)
+	stream, err = health.Watch(f.ctx, &grpc_health_v1.HealthCheckRequest{Service: "no.such.Service"})
+	harness.Fatal(t, err)
+	first, err = stream.Recv()
+	harness.Fatal(t, err)
+	harness.Equal(t, "watched status of an unknown service", first.Status, grpc_health_v1.HealthCheckResponse_SERVICE_UNKNOWN)
 }
 
 func TestClientMaintenance(t *testing.T) {
