@@ -18,7 +18,7 @@ use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, ServerStreamingService, StreamingService, UnaryService};
 use tonic::{Code, Status, Streaming};
 
-use super::codec::CountingCodec;
+use super::codec::{CountingCodec, Wire};
 use super::error::{Failure, in_go_words, status};
 use super::faces::Faces;
 use super::methods::{Kind, Method};
@@ -238,7 +238,7 @@ fn reworded(response: Response<Body>) -> Response<Body> {
 
 fn grpc<E, D>(faces: &Faces, method: Method) -> Grpc<CountingCodec<E, D>>
 where
-    E: Message + 'static,
+    E: Wire,
     D: Message + Default + 'static,
 {
     Grpc::new(CountingCodec::new(&faces.metrics, method))
@@ -257,7 +257,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send,
     Req: Message + Default + 'static,
-    Resp: Message + 'static,
+    Resp: Wire,
     F: FnOnce(Call, Req) -> Fut,
     Fut: Future<Output = Result<Resp, Failure>>,
 {
@@ -280,7 +280,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send,
     Req: Message + Default + 'static,
-    Resp: Message + 'static,
+    Resp: Wire,
     F: FnOnce(Call, Req) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Responses<Resp>, Failure>> + Send + 'static,
 {
@@ -301,7 +301,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send,
     Req: Message + Default + 'static,
-    Resp: Message + 'static,
+    Resp: Wire,
     F: FnOnce(Call, Streaming<Req>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Responses<Resp>, Failure>> + Send + 'static,
 {

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bytes::Buf;
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -31,9 +31,54 @@ impl<E, D> CountingCodec<E, D> {
     }
 }
 
+/// Something that can be sent.
+pub(super) trait Wire: Send + 'static {
+    /// How many bytes it takes.
+    fn bytes(&self) -> usize;
+    /// Writes it. There is room.
+    fn write(self, buffer: &mut EncodeBuf<'_>) -> Result<(), Status>;
+}
+
+impl<M: Message + 'static> Wire for M {
+    fn bytes(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn write(self, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        self.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+/// A message that may have been encoded already, where nobody waits for it.
+pub(super) enum Answer<M> {
+    /// Still to be encoded.
+    Message(M),
+    /// Its bytes.
+    Encoded(Bytes),
+}
+
+impl<M: Message + 'static> Wire for Answer<M> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.encoded_len(),
+            Self::Encoded(bytes) => bytes.len(),
+        }
+    }
+
+    fn write(self, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        match self {
+            Self::Message(message) => message.write(buffer),
+            Self::Encoded(bytes) => {
+                buffer.put(bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
 impl<E, D> Codec for CountingCodec<E, D>
 where
-    E: Message + 'static,
+    E: Wire,
     D: Message + Default + 'static,
 {
     type Encode = E;
@@ -63,14 +108,14 @@ impl<M> Counting<M> {
     }
 }
 
-impl<M: Message> Encoder for Counting<M> {
+impl<M: Wire> Encoder for Counting<M> {
     type Item = M;
     type Error = Status;
 
     fn encode(&mut self, message: M, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let bytes = message.encoded_len();
+        let bytes = message.bytes();
         buffer.reserve(bytes);
-        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))?;
+        message.write(buffer)?;
         self.metrics.calls.sent(self.method, bytes);
         Ok(())
     }

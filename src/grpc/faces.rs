@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use castd_actors::Company;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::ids::LeaseIds;
 use super::quota::Quota;
@@ -16,6 +16,9 @@ const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
 /// How long the member goes without a leader, in election timeouts, until streams that
 /// asked for one are ended.
 const LEADERLESS_MAX: u32 = 3;
+
+/// How many long reads are at work at a time: each holds its whole answer in memory.
+const HEAVY_MAX: usize = 2;
 
 /// What the operator chose for the faces.
 #[derive(Clone, Debug)]
@@ -84,6 +87,7 @@ pub struct Faces {
     pub metrics: Arc<Metrics>,
     pub(super) quota: Arc<Quota>,
     pub(super) lease_ids: Arc<LeaseIds>,
+    pub(super) heavy: Arc<Semaphore>,
     phase: watch::Receiver<Phase>,
     leaderless: watch::Receiver<u64>,
 }
@@ -101,6 +105,7 @@ impl Faces {
         Self {
             quota: Arc::new(Quota::new(options.quota_backend_bytes)),
             lease_ids: Arc::new(LeaseIds::new(member_id, std::time::SystemTime::now())),
+            heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
             leaderless: leaders.0.subscribe(),
             company,
             options,

@@ -156,7 +156,7 @@ struct Version {
 struct ClientVersions {
     vec: IntCounterVec,
     known: [OnceLock<Version>; VERSIONS_MAX],
-    others: Version,
+    others: OnceLock<Version>,
 }
 
 impl ClientVersions {
@@ -169,11 +169,7 @@ impl ClientVersions {
             &["type", "client_api_version"],
         )?;
         let vec = register(registry, vec)?;
-        Ok(Self {
-            known: [const { OnceLock::new() }; VERSIONS_MAX],
-            others: version(&vec, "others"),
-            vec,
-        })
+        Ok(Self { known: [const { OnceLock::new() }; VERSIONS_MAX], others: OnceLock::new(), vec })
     }
 
     fn count(&self, kind: Kind, name: Option<&str>) {
@@ -189,7 +185,7 @@ impl ClientVersions {
             .iter()
             .map(|slot| slot.get_or_init(|| version(&self.vec, name)))
             .find(|known| &*known.name == name)
-            .unwrap_or(&self.others)
+            .unwrap_or_else(|| self.others.get_or_init(|| version(&self.vec, "others")))
     }
 }
 

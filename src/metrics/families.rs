@@ -44,7 +44,10 @@ impl Family {
     }
 
     pub(super) fn with(mut self, labels: &[(&str, &str)], value: f64) -> Self {
-        let mut metric = Metric::from_label(labels.iter().map(|pair| label(*pair)).collect());
+        let mut pairs: Vec<LabelPair> = labels.iter().map(|pair| label(*pair)).collect();
+        // As the other families have them, and as etcd's library does.
+        pairs.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut metric = Metric::from_label(pairs);
         if self.shape.counts {
             let mut counter = Counter::default();
             counter.set_value(value);
