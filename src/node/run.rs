@@ -1,5 +1,6 @@
 //! Start, service, stop.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,8 +88,7 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
             return Ok(signal);
         }
     }
-    let arbiters: Vec<Arbiter> = (0..network_arbiters()).map(|_| Arbiter::new()).collect();
-    let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
+    let handles = network_arbiters(&running);
     let server = serve(listeners, &company, &registry, &options, &handles)?;
     tracing::info!("ready to serve client requests");
     // Nobody listens where no service manager started us.
@@ -177,8 +177,14 @@ fn cluster_version() -> String {
 }
 
 /// Threads for the network: half of the cores, the other half is the company's.
-fn network_arbiters() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+/// With two cores or one, the network shares consensus' thread: a hop between
+/// threads that wake each other costs more than the parallelism gains.
+fn network_arbiters(running: &Running) -> Vec<ArbiterHandle> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    match cores {
+        0..=2 => vec![running.core()],
+        cores => (0..cores / 2).map(|_| Arbiter::new().handle()).collect(),
+    }
 }
 
 async fn stop(server: Serving, running: Running, signal: i32) -> i32 {

@@ -17,6 +17,10 @@ use crate::shared::{Error, Inlet, MailboxStats, Published, Refused, Switchboard,
 use crate::wal_writer::Identity;
 use crate::watch_hub::{WatchDoor, WatchHandle};
 
+/// Records that one piece of a defragmentation looks at: a millisecond's work,
+/// between which writes have their turn.
+const DEFRAGMENT_RECORDS: usize = 2000;
+
 /// The door. Cheap to clone; may be used from any thread.
 #[derive(Clone, Debug)]
 pub struct Company {
@@ -179,8 +183,15 @@ impl Company {
     /// # Errors
     /// [`Error::TooManyRequests`], [`Error::Stopped`].
     pub async fn defragment(&self) -> Result<(), Error> {
-        let (done, answer) = oneshot::channel();
-        self.ask_mvcc(MvccMessage::Defragment { done }, answer).await
+        let (begun, noted) = oneshot::channel();
+        self.ask_mvcc(MvccMessage::Defragment { begun }, noted).await?;
+        loop {
+            let (progress, answer) = oneshot::channel();
+            let piece = MvccMessage::Scrub { records: DEFRAGMENT_RECORDS, progress };
+            if self.ask_mvcc(piece, answer).await?.done {
+                return Ok(());
+            }
+        }
     }
 
     /// Tells the cluster this member's name and client URLs, and the version

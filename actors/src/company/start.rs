@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use actix::{Actor, Arbiter};
+use actix::{Actor, Arbiter, ArbiterHandle};
 use prometheus::{IntCounter, Registry};
 use tokio::sync::Semaphore;
 
@@ -108,6 +108,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// The arbiter that carries consensus, for faces that are to share its thread.
+    pub fn core(&self) -> ArbiterHandle {
+        self.core.handle()
+    }
+
     /// Ends the company: nothing more is proposed, what was accepted is synced.
     /// What is given back may still be sealing a checkpoint. A process may end
     /// without waiting for it; who opens the same directory again in this
@@ -144,7 +149,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let (apply, committed) = board.mailbox("apply_loop", 2 * crate::raft_node::COMMIT_WINDOW);
     let (mvcc, mvcc_messages) = board.thread_mailbox("mvcc", MVCC_MESSAGES);
     let (leases, lease_messages) = board.mailbox("lease_manager", 4096);
-    let (hub, hub_messages) = board.mailbox("watch_hub", 1024);
+    let (hub, hub_messages) = board.mailbox("watch_hub", 128);
     let (compactor, compactor_messages) = board.mailbox("compactor", 4);
     let (peers, peer_messages) = board.mailbox("peer_transport", 1024);
 

@@ -57,6 +57,8 @@ pub struct Mvcc {
     /// A batch that takes longer is logged.
     slow_apply: Duration,
     metrics: MvccMetrics,
+    /// When the defragmentation under way began.
+    defragmenting: Option<Instant>,
     sealing: bool,
     log_bytes: u64,
     last_sealed_index: u64,
@@ -89,6 +91,7 @@ impl Mvcc {
             policy,
             slow_apply,
             metrics,
+            defragmenting: None,
             sealing: false,
             log_bytes: 0,
             last_sealed_index,
@@ -133,9 +136,11 @@ impl Mvcc {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.lease_keys(id));
             }
-            MvccMessage::Defragment { done } => {
-                self.defragment();
-                let _ = done.send(());
+            MvccMessage::Defragment { begun } => {
+                self.defragmenting.get_or_insert_with(Instant::now);
+                self.metrics.defrag.inflight.set(1);
+                self.store.defragment();
+                let _ = begun.send(());
             }
             MvccMessage::Sealed(sealed) => self.sealed(&sealed),
             MvccMessage::Stop => {}
@@ -261,18 +266,13 @@ impl Mvcc {
             figures.piece(marks, begun.elapsed());
         }
         if done.done {
+            if let Some(begun) = self.defragmenting.take() {
+                self.metrics.defrag.inflight.set(0);
+                self.metrics.defrag.seconds.observe(begun.elapsed().as_secs_f64());
+            }
             self.compacting.drain(..).for_each(|begun| figures.finished(begun.elapsed()));
         }
         done
-    }
-
-    fn defragment(&mut self) {
-        let begun = Instant::now();
-        self.metrics.defrag.inflight.set(1);
-        self.store.rewrite_all();
-        self.publish_store();
-        self.metrics.defrag.inflight.set(0);
-        self.metrics.defrag.seconds.observe(begun.elapsed().as_secs_f64());
     }
 
     /// Publishes the store after a change that no log entry made.

@@ -38,10 +38,10 @@ pub enum MvccMessage {
         /// Where the answer goes.
         reply: oneshot::Sender<Option<LeaseKeys>>,
     },
-    /// Pack everything anew that has anything dead in it.
+    /// Pack everything anew that has anything dead in it, at the next scrubs.
     Defragment {
-        /// Told when it is done.
-        done: oneshot::Sender<()>,
+        /// Told when this is noted.
+        begun: oneshot::Sender<()>,
     },
     /// A checkpoint became durable.
     Sealed(Sealed),

@@ -82,7 +82,7 @@ impl Store {
         if self.is_marking() {
             self.mark(records);
         } else if self.settle(records) == 0 {
-            self.rewrite_one();
+            self.rewrite(records);
         }
         let marked = self.scrubber.marked;
         let pending = marked < self.compact_revision || !self.scrubber.rewrite.is_empty();
@@ -100,13 +100,10 @@ impl Store {
         self.scrubber.buried
     }
 
-    /// Packs every block anew that has anything dead, whatever it costs.
-    pub fn rewrite_all(&mut self) {
-        let all: Vec<Revision> = self.scrubber.dead.keys().copied().collect();
-        self.scrubber.rewrite.extend(all);
-        while !self.scrubber.rewrite.is_empty() {
-            self.rewrite_one();
-        }
+    /// Makes every block that has anything dead worth packing anew, at the
+    /// next scrubs.
+    pub fn defragment(&mut self) {
+        self.scrubber.rewrite.extend(self.scrubber.dead.keys().copied());
     }
 
     /// Tells that every sealed volume was written at or after compact revision
@@ -236,9 +233,19 @@ impl Store {
         settled
     }
 
-    /// Packs one block anew, with the neighbours that fit.
-    fn rewrite_one(&mut self) {
-        let Some(first) = self.scrubber.rewrite.pop_first() else { return };
+    /// Packs blocks anew, at least one, until about `records` were looked at.
+    fn rewrite(&mut self, records: usize) {
+        let mut looked = 0;
+        while looked < records
+            && let Some(first) = self.scrubber.rewrite.pop_first()
+        {
+            looked += self.rewrite_one(first).max(1);
+        }
+    }
+
+    /// Packs the block that begins at `first` anew, with the neighbours that
+    /// fit; gives how many records that were.
+    fn rewrite_one(&mut self, first: Revision) -> usize {
         let run = self.run_to_join(first);
         let mut builder = BlockBuilder::default();
         for block in &run {
@@ -251,6 +258,7 @@ impl Store {
         }
         let replaced = self.log.replace(first, run.len(), builder.finish());
         assert!(replaced || run.is_empty(), "blocks with dead records are sealed and do not move");
+        run.iter().map(|block| block.len()).sum()
     }
 
     /// The block that begins at `first` and the ones behind it that fit into

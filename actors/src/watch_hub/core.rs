@@ -19,6 +19,9 @@ const NO_WATCHER: i64 = -1;
 /// Records that one piece of catching up looks at.
 const PIECE_RECORDS: usize = 4096;
 
+/// Lagging watchers of a stream that get a piece in one turn.
+const TURN_WATCHERS: usize = 8;
+
 /// How the hub answers.
 #[derive(Clone, Copy, Debug)]
 pub struct HubSettings {
@@ -58,6 +61,8 @@ struct Watcher {
 #[derive(Debug, Default)]
 struct Stream {
     watchers: BTreeMap<i64, Watcher>,
+    /// Whose turn it is to catch up next.
+    lagging_next: i64,
     lagging: BTreeSet<i64>,
     next_id: i64,
 }
@@ -275,14 +280,20 @@ impl HubCore {
         }
     }
 
-    /// Lets the lagging watchers of a stream read on, each a bounded piece.
+    /// Lets some of a stream's lagging watchers read on, in turns, each a bounded
+    /// piece.
     /// Returns whether some still lag.
     pub fn catch_up(&mut self, stream: StreamId, out: &mut impl Outbox) -> bool {
         let Some(state) = self.streams.get(&stream) else { return false };
-        let lagging: Vec<i64> = state.lagging.iter().copied().collect();
-        for id in lagging {
+        let from = state.lagging_next;
+        let turn = state.lagging.range(from..).chain(state.lagging.range(..from));
+        let turn: Vec<i64> = turn.copied().take(TURN_WATCHERS).collect();
+        for id in turn {
             if !self.catch_up_one(stream, id, out) {
                 break;
+            }
+            if let Some(state) = self.streams.get_mut(&stream) {
+                state.lagging_next = id.saturating_add(1);
             }
         }
         self.lags(stream)

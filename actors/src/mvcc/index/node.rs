@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Entry;
-use super::packed::PackedKeys;
+use super::packed::{PackedKeys, make_room};
 
 /// Entries in a leaf, at most.
 pub(super) const LEAF_MAX: usize = 64;
@@ -143,6 +143,7 @@ impl Leaf {
         };
         let after = make(None);
         self.keys.insert(at, key);
+        make_room(&mut self.entries, 1, 8);
         self.entries.insert(at, after);
         Updated { before: None, after, split: self.split(at) }
     }

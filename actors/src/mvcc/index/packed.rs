@@ -39,6 +39,8 @@ impl PackedKeys {
     pub(super) fn insert(&mut self, at: usize, key: &[u8]) {
         let start = self.start(at);
         let old_len = self.bytes.len();
+        make_room(&mut self.bytes, key.len(), 128);
+        make_room(&mut self.ends, 1, 8);
         self.bytes.resize(old_len + key.len(), 0);
         self.bytes.copy_within(start..old_len, start + key.len());
         self.bytes[start..start + key.len()].copy_from_slice(key);
@@ -86,6 +88,14 @@ impl PackedKeys {
             0 => 0,
             at => self.ends[at - 1] as usize,
         }
+    }
+}
+
+/// Makes room for `more` elements, and a few besides. A vector left to itself
+/// doubles, and with hundreds of thousands of nodes the unused halves add up.
+pub(super) fn make_room<T>(vector: &mut Vec<T>, more: usize, besides: usize) {
+    if vector.capacity() - vector.len() < more {
+        vector.reserve_exact(more + besides);
     }
 }
 
