@@ -184,3 +184,16 @@ async fn outcomes_say_what_was_done() {
     assert_eq!(response.prev_kv.unwrap().value.as_ref(), b"old");
     end(running);
 }
+
+#[actix::test]
+async fn questions_that_nobody_waits_for_do_not_fill_a_mailbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let (company, running) = begin(dir.path(), LAZY);
+    write(&company, put("k", "1")).await;
+    for _ in 0..5000 {
+        // Asked, and given up at once, as by a client with a short deadline.
+        let _ = futures::poll!(std::pin::pin!(company.defragment()));
+    }
+    assert_eq!(write(&company, put("k", "2")).await, 3);
+    end(running);
+}

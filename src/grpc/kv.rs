@@ -69,7 +69,9 @@ fn read_range(
 /// Whether a range may take so long that others should not wait for it.
 fn is_heavy(view: &View, request: &RangeRequest) -> bool {
     let few = (1..=HEAVY_KEYS).contains(&request.limit) && !looks_at_all(request);
-    if request.range_end.is_empty() || few || request.count_only {
+    // In the past, everything is walked for the count.
+    let past = request.revision > 0 && request.revision < view.revision();
+    if request.range_end.is_empty() || (!past && (few || request.count_only)) {
         return false;
     }
     let count = RangeRequest {

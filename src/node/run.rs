@@ -69,6 +69,9 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
         lock_memory()?;
     }
     let _data_dir = DataDir::open(&config.data_dir, &config.member_dir())?;
+    if config.enable_grpc_gateway {
+        tracing::warn!("the JSON gateway is not built in yet: /v3 is not served");
+    }
     let options = server_options(&config).map_err(RunError::Listen)?;
     let listeners = Listeners::bind(&options).map_err(|e| RunError::Listen(e.to_string()))?;
     let registry = Registry::new();

@@ -2,16 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
-use castd_proto::castdpb::request::Op;
-use castd_proto::etcdserverpb::CompactionRequest;
-use tokio::sync::oneshot;
-
 use super::{CompactorMessage, Schedule};
-use crate::mvcc::{MvccMessage, View};
+use crate::mvcc::{Answer, MvccMessage, View};
 use crate::proposer::Proposer;
 use crate::raft_node::RaftStatus;
 use crate::shared::{Outlet, Published, ThreadInlet};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
+use castd_proto::castdpb::request::Op;
+use castd_proto::etcdserverpb::CompactionRequest;
 
 /// How often the schedule is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -87,7 +85,7 @@ impl Compactor {
             self.again = true;
             return;
         }
-        let (progress, answer) = oneshot::channel();
+        let (progress, answer) = Answer::new(None);
         let message = MvccMessage::Scrub { records: self.pace.records, progress };
         self.scrubbing = true;
         // A full mailbox means that writes come first; the pause follows either way.

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::desk::Desk;
 use crate::lease_manager::LeaseMessage;
-use crate::mvcc::{Applied, LeaseKeys, MvccMessage, View};
+use crate::mvcc::{Answer, Applied, LeaseKeys, MvccMessage, View};
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftMessage, RaftStatus, ReadReply};
 use crate::shared::{Error, Inlet, MailboxStats, Published, Refused, Switchboard, ThreadInlet};
@@ -183,15 +183,10 @@ impl Company {
     /// # Errors
     /// [`Error::TooManyRequests`], [`Error::Stopped`].
     pub async fn defragment(&self) -> Result<(), Error> {
-        let (begun, noted) = oneshot::channel();
-        self.ask_mvcc(MvccMessage::Defragment { begun }, noted).await?;
-        loop {
-            let (progress, answer) = oneshot::channel();
-            let piece = MvccMessage::Scrub { records: DEFRAGMENT_RECORDS, progress };
-            if self.ask_mvcc(piece, answer).await?.done {
-                return Ok(());
-            }
-        }
+        self.ask_mvcc(|begun| MvccMessage::Defragment { begun }).await?;
+        let records = DEFRAGMENT_RECORDS;
+        while !self.ask_mvcc(|progress| MvccMessage::Scrub { records, progress }).await?.done {}
+        Ok(())
     }
 
     /// Tells the cluster this member's name and client URLs, and the version
@@ -224,17 +219,17 @@ impl Company {
     }
 
     async fn lease_keys(&self, id: i64) -> Result<Option<LeaseKeys>, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.ask_mvcc(MvccMessage::LeaseKeys { id, reply }, answer).await
+        self.ask_mvcc(|reply| MvccMessage::LeaseKeys { id, reply }).await
     }
 
     async fn ask_mvcc<T>(
         &self,
-        message: MvccMessage,
-        answer: oneshot::Receiver<T>,
+        question: impl FnOnce(Answer<T>) -> MvccMessage,
     ) -> Result<T, Error> {
-        let _permit = self.questions.acquire().await.map_err(|_| Error::Stopped)?;
-        match self.mvcc.try_send(message) {
+        let questions = Arc::clone(&self.questions);
+        let permit = questions.acquire_owned().await.map_err(|_| Error::Stopped)?;
+        let (reply, answer) = Answer::new(Some(permit));
+        match self.mvcc.try_send(question(reply)) {
             Ok(()) => answer.await.map_err(|_| Error::Stopped),
             Err(Refused::Full(_)) => Err(Error::TooManyRequests),
             Err(Refused::Closed(_)) => Err(Error::Stopped),

@@ -119,6 +119,7 @@ fn seal_first(
         cluster_id: identity.cluster_id,
         member_id: identity.member_id,
         revision: store.revision(),
+        compact_revision: store.compact_revision(),
         cluster: bootstrap.clone(),
         ..StoreMeta::default()
     };
@@ -128,7 +129,7 @@ fn seal_first(
         applied_term: 0,
         last: RevisionKey { main: store.revision(), sub: u32::MAX },
         meta: meta.to_bytes(),
-        compact_revision: 0,
+        compact_revision: store.compact_revision(),
         reclaim: Reclaim::Paced,
         source: Arc::new(view),
     };

@@ -4,12 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use super::checkpoint::StoreMeta;
 use super::messages::{
-    Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation, OperationKind,
-    Outcome,
+    Answer, Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation,
+    OperationKind, Outcome,
 };
 use super::metrics::MvccMetrics;
 use super::record::Record;
@@ -133,14 +131,13 @@ impl Mvcc {
             MvccMessage::Apply(batch) => self.apply(batch),
             MvccMessage::Scrub { records, progress } => self.scrub(records, progress),
             MvccMessage::LeaseKeys { id, reply } => {
-                // Whoever asked may have gone.
-                let _ = reply.send(self.lease_keys(id));
+                reply.send(self.lease_keys(id));
             }
             MvccMessage::Defragment { begun } => {
                 self.defragmenting.get_or_insert_with(Instant::now);
                 self.metrics.defrag.inflight.set(1);
                 self.store.defragment();
-                let _ = begun.send(());
+                begun.send(());
             }
             MvccMessage::Sealed(sealed) => self.sealed(&sealed),
             MvccMessage::Stop => {}
@@ -240,9 +237,16 @@ impl Mvcc {
         self.edges.raft.send_blocking(RaftCompletion::Applied { index: view.applied_index });
     }
 
-    fn scrub(&mut self, records: usize, progress: oneshot::Sender<ScrubProgress>) {
+    fn scrub(&mut self, records: usize, progress: Answer<ScrubProgress>) {
         let done = self.timed_scrub(records);
         self.publish_store();
+        if done.done {
+            // The hub reads history from the view of its last batch, which would
+            // keep alive what was freed.
+            let records = Arc::new(Vec::new());
+            let batch = EventBatch { view: self.view.get(), records };
+            self.edges.hub.send_blocking(HubMessage::Events(batch));
+        }
         let (finished, waiting) = std::mem::take(&mut self.physical)
             .into_iter()
             .partition(|(revision, _, _)| *revision <= done.marked && done.done);
@@ -251,8 +255,7 @@ impl Mvcc {
         for (_, reply, applied) in finished {
             reply.send(Ok(applied));
         }
-        // A compactor that is being restarted asks again.
-        let _ = progress.send(done);
+        progress.send(done);
     }
 
     /// A piece of scrubbing, with its figures.

@@ -49,7 +49,7 @@ impl View {
         }
         Ok(HashKv {
             hash,
-            compact_revision: if self.compact_revision == 0 { -1 } else { self.compact_revision },
+            compact_revision: self.compact_revision,
             hash_revision: upto,
             revision: self.revision,
         })

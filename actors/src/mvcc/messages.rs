@@ -9,7 +9,7 @@ use castd_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest,
     PutResponse, TxnRequest, TxnResponse,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::record::Record;
 use super::reply::Reply;
@@ -29,24 +29,46 @@ pub enum MvccMessage {
         /// Records to look at.
         records: usize,
         /// Where to say how far the work is.
-        progress: oneshot::Sender<ScrubProgress>,
+        progress: Answer<ScrubProgress>,
     },
     /// Which keys a lease holds; `None` when there is no such lease.
     LeaseKeys {
         /// The lease's id.
         id: i64,
         /// Where the answer goes.
-        reply: oneshot::Sender<Option<LeaseKeys>>,
+        reply: Answer<Option<LeaseKeys>>,
     },
     /// Pack everything anew that has anything dead in it, at the next scrubs.
     Defragment {
         /// Told when this is noted.
-        begun: oneshot::Sender<()>,
+        begun: Answer<()>,
     },
     /// A checkpoint became durable.
     Sealed(Sealed),
     /// End the thread after what was sent before.
     Stop,
+}
+
+/// Where a question's answer goes, with the permit to have asked it: it is
+/// given back when Mvcc has taken the question off its mailbox, however long
+/// the one who asked has been gone.
+#[derive(Debug)]
+pub struct Answer<T> {
+    sender: oneshot::Sender<T>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<T> Answer<T> {
+    /// An answer, and the end at which it arrives.
+    pub fn new(permit: Option<OwnedSemaphorePermit>) -> (Self, oneshot::Receiver<T>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { sender, _permit: permit }, receiver)
+    }
+
+    /// Answers; whoever asked may have gone.
+    pub fn send(self, value: T) {
+        let _ = self.sender.send(value);
+    }
 }
 
 /// The keys of a lease.

@@ -32,8 +32,8 @@ pub use checkpoint::StoreMeta;
 pub use hash::HashKv;
 pub use index::Entry;
 pub use messages::{
-    Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation, OperationKind,
-    OperationName, Outcome,
+    Answer, Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation,
+    OperationKind, OperationName, Outcome,
 };
 pub use metrics::MvccMetrics;
 pub use record::Record;

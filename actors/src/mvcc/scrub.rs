@@ -43,7 +43,7 @@ impl Default for Scrubber {
     fn default() -> Self {
         Self {
             cursor: Revision::ZERO,
-            marked: 0,
+            marked: -1,
             dead: BTreeMap::new(),
             dead_bytes: 0,
             buried: 0,

@@ -26,6 +26,9 @@ use super::view::View;
 use crate::cluster::ClusterState;
 use crate::shared::Error;
 
+/// The compact revision of a store that was never compacted, as in etcd.
+const NEVER_COMPACTED: i64 = -1;
+
 /// The revision of an empty store.
 const FIRST_REVISION: i64 = 1;
 
@@ -61,7 +64,7 @@ impl Default for Store {
             log: RevisionLog::default(),
             leases: LeaseTable::default(),
             revision: FIRST_REVISION,
-            compact_revision: 0,
+            compact_revision: NEVER_COMPACTED,
             scrubber: Scrubber::default(),
             pending: Vec::new(),
             writes: Writes::default(),
@@ -91,7 +94,7 @@ impl Store {
         self.revision
     }
 
-    /// The revision below which history was given up; 0 when it never was.
+    /// The revision below which history was given up; -1 when it never was.
     pub fn compact_revision(&self) -> i64 {
         self.compact_revision
     }

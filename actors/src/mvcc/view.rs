@@ -32,7 +32,7 @@ impl View {
         self.revision
     }
 
-    /// The revision below which history was given up; 0 when it never was.
+    /// The revision below which history was given up; -1 when it never was.
     pub fn compact_revision(&self) -> i64 {
         self.compact_revision
     }

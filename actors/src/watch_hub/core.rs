@@ -10,7 +10,7 @@ use castd_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRespons
 use super::StreamId;
 use super::matcher::{Matcher, WatcherKey};
 use super::metrics::{Backlog, HubMetrics};
-use super::respond::{Wish, pack};
+use super::respond::{Part, Wish, pack};
 use crate::mvcc::{EventBatch, KeyRange, Record, Revision, View};
 use crate::shared::Error;
 
@@ -56,6 +56,39 @@ struct Watcher {
     notify: bool,
     /// Something was sent since the last round of progress.
     spoken: bool,
+    /// The rest of a response of which the first fragments are sent.
+    unsent: Vec<Part>,
+}
+
+impl Watcher {
+    /// Sends what there is room for. Gives the revision to go on from if that
+    /// is not all. The rest of a response of which some fragments are sent is
+    /// kept: it cannot be begun again.
+    fn send(
+        &mut self,
+        stream: StreamId,
+        parts: Vec<Part>,
+        out: &mut impl Outbox,
+        metrics: &HubMetrics,
+    ) -> Option<i64> {
+        let mut parts = parts.into_iter();
+        while let Some(Part { first, last, continues, response }) = parts.next() {
+            let events = response.events.len() as u64;
+            let Err(response) = out.offer(stream, response) else {
+                self.spoken = true;
+                metrics.events.inc_by(events);
+                continue;
+            };
+            if !continues {
+                return Some(first);
+            }
+            let refused = Part { first, last, continues, response: *response };
+            let rest = parts.take_while(|part| part.continues);
+            self.unsent = std::iter::once(refused).chain(rest).collect();
+            return Some(last + 1);
+        }
+        None
+    }
 }
 
 #[derive(Debug, Default)]
@@ -176,17 +209,13 @@ impl HubCore {
             .iter()
             .copied()
             .filter(|record| record.revision.main >= watcher.next && wish.wants(record));
-        for (main, response) in pack(wish, id, header, &self.view, seen) {
-            let events = response.events.len() as u64;
-            if out.offer(stream, response).is_err() {
-                watcher.lagging = true;
-                watcher.next = main;
-                state.lagging.insert(id);
-                self.backlog.enter(main);
-                return false;
-            }
-            watcher.spoken = true;
-            self.metrics.events.inc_by(events);
+        let parts = pack(wish, id, header, &self.view, seen);
+        if let Some(next) = watcher.send(stream, parts, out, &self.metrics) {
+            watcher.lagging = true;
+            watcher.next = next;
+            state.lagging.insert(id);
+            self.backlog.enter(next);
+            return false;
         }
         true
     }
@@ -237,7 +266,9 @@ impl HubCore {
             fragment_bytes: if request.fragment { self.settings.fragment_bytes } else { 0 },
         };
         let notify = request.progress_notify;
-        state.watchers.insert(id, Watcher { wish, next, lagging, notify, spoken: true });
+        state
+            .watchers
+            .insert(id, Watcher { wish, next, lagging, notify, spoken: true, unsent: Vec::new() });
         if lagging {
             state.lagging.insert(id);
             self.backlog.enter(next);
@@ -254,10 +285,10 @@ impl HubCore {
         Some(WatchResponse { header, watch_id: id, canceled: true, ..Default::default() })
     }
 
-    /// Tells how far a stream is, if none of its watchers lags.
+    /// Tells how far a stream is, if it has watchers and none of them lags.
     pub fn progress(&self, stream: StreamId) -> Option<WatchResponse> {
         let state = self.streams.get(&stream)?;
-        if !state.lagging.is_empty() {
+        if !state.lagging.is_empty() || state.watchers.is_empty() {
             return None;
         }
         let header = Some(self.header(self.view.revision()));
@@ -307,17 +338,17 @@ impl HubCore {
         if watcher.next < self.compact_revision {
             return self.cancel_compacted(stream, id, out);
         }
+        let unsent = std::mem::take(&mut watcher.unsent);
+        if watcher.send(stream, unsent, out, &self.metrics).is_some() {
+            return false;
+        }
         let (records, next) = read_piece(&view, watcher.next, &watcher.wish);
         let header = self.settings.header(view.revision(), self.term);
-        for (main, response) in pack(&watcher.wish, id, &header, &view, records.iter()) {
-            let events = response.events.len() as u64;
-            if out.offer(stream, response).is_err() {
-                self.backlog.advance_one(watcher.next, main);
-                watcher.next = main;
-                return false;
-            }
-            watcher.spoken = true;
-            self.metrics.events.inc_by(events);
+        let parts = pack(&watcher.wish, id, &header, &view, records.iter());
+        if let Some(next) = watcher.send(stream, parts, out, &self.metrics) {
+            self.backlog.advance_one(watcher.next, next);
+            watcher.next = next;
+            return false;
         }
         self.backlog.advance_one(watcher.next, next);
         watcher.next = next;

@@ -40,8 +40,17 @@ impl Wish {
     }
 }
 
-/// A response and the revision to go on from if it cannot be sent.
-pub(super) type Part = (i64, WatchResponse);
+/// A response, or a fragment of one.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// The first revision whose events are in the whole response.
+    pub(super) first: i64,
+    /// The last one.
+    pub(super) last: i64,
+    /// It continues a response whose first fragment came before it.
+    pub(super) continues: bool,
+    pub(super) response: WatchResponse,
+}
 
 /// Packs wanted records, in order, into responses. Events of one revision stay
 /// in one response, unless the watcher asked for fragments.
@@ -53,7 +62,7 @@ pub(super) fn pack<'a>(
     records: impl Iterator<Item = &'a Record>,
 ) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    let (mut bytes, mut last) = (0, 0);
+    let mut bytes = 0;
     for record in records {
         let event = wish.event(record, view);
         let size = record.key.len()
@@ -61,19 +70,19 @@ pub(super) fn pack<'a>(
             + event.prev_kv.as_ref().map_or(0, |previous| previous.value.len());
         let main = record.revision.main;
         match parts.last_mut() {
-            Some((_, response)) if main == last || bytes + size <= RESPONSE_BYTES => {
-                response.events.push(event);
+            Some(part) if main == part.last || bytes + size <= RESPONSE_BYTES => {
+                part.response.events.push(event);
+                part.last = main;
                 bytes += size;
             }
             _ => {
                 let header = Some(*header);
                 let events = vec![event];
-                parts
-                    .push((main, WatchResponse { header, watch_id, events, ..Default::default() }));
+                let response = WatchResponse { header, watch_id, events, ..Default::default() };
+                parts.push(Part { first: main, last: main, continues: false, response });
                 bytes = size;
             }
         }
-        last = main;
     }
     if wish.fragment_bytes > 0 {
         parts = parts.into_iter().flat_map(|part| fragments(wish.fragment_bytes, part)).collect();
@@ -82,26 +91,28 @@ pub(super) fn pack<'a>(
 }
 
 /// Cuts a response that is too large; all but the last say that more follows.
-fn fragments(limit: usize, (main, response): Part) -> Vec<Part> {
-    if response.encoded_len() <= limit || response.events.len() < 2 {
-        return vec![(main, response)];
+fn fragments(limit: usize, part: Part) -> Vec<Part> {
+    if part.response.encoded_len() <= limit || part.response.events.len() < 2 {
+        return vec![part];
     }
+    let Part { first, last, response, .. } = part;
     let empty = WatchResponse { events: Vec::new(), fragment: true, ..response.clone() };
-    let mut parts = vec![(main, empty.clone())];
+    let piece = |continues| Part { first, last, continues, response: empty.clone() };
+    let mut parts = vec![piece(false)];
     let mut bytes = 0;
     for event in response.events {
         let size = event.encoded_len();
         if bytes > 0 && bytes + size > limit {
-            parts.push((main, empty.clone()));
+            parts.push(piece(true));
             bytes = 0;
         }
         bytes += size;
-        if let Some((_, part)) = parts.last_mut() {
-            part.events.push(event);
+        if let Some(part) = parts.last_mut() {
+            part.response.events.push(event);
         }
     }
-    if let Some((_, last)) = parts.last_mut() {
-        last.fragment = false;
+    if let Some(part) = parts.last_mut() {
+        part.response.fragment = false;
     }
     parts
 }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use castd_proto::etcdserverpb::request_op::Request;
 use castd_proto::etcdserverpb::watch_create_request::FilterType;
 use castd_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, WatchCreateRequest, WatchResponse,
+    CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, WatchCreateRequest,
+    WatchResponse,
 };
 use castd_proto::mvccpb::event::EventType;
 use proptest::prelude::*;
@@ -284,4 +286,30 @@ fn silent_watchers_hear_of_progress() {
     let (_, response) = &world.rooms.got[0];
     assert_eq!((response.watch_id, response.events.len()), (id, 0));
     assert_eq!(response.header.unwrap().revision, 2);
+}
+
+#[test]
+fn fragments_go_on_where_the_stream_was_full() {
+    let mut world = World::new();
+    world.hub.open(1);
+    let request = WatchCreateRequest { fragment: true, ..request("k", "l", 0) };
+    let id = world.watch(1, &request).watch_id;
+    let value = Bytes::from(vec![b'v'; 400 << 10]);
+    let put = |n: u32| RequestOp {
+        request: Some(Request::RequestPut(PutRequest {
+            key: format!("k{n:02}").into(),
+            value: value.clone(),
+            ..PutRequest::default()
+        })),
+    };
+    let success = (0..40).map(put).collect();
+    world.store.txn(TxnRequest { success, ..TxnRequest::default() }).unwrap();
+    world.rooms.free.insert(1, 2);
+    world.publish();
+    world.drain(1);
+    let seen = world.events(1, id);
+    assert_eq!(seen.len(), 40, "each once");
+    let last = &world.rooms.got.last().unwrap().1;
+    let open = world.rooms.got.iter().filter(|(_, response)| response.fragment).count();
+    assert!(!last.fragment && open == world.rooms.got.len() - 1, "only the last one ends it");
 }
