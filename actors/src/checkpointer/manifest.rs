@@ -10,11 +10,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use bincode::config::{Configuration, Limit};
-
 use super::disk::sync_directory;
 use super::volume::VolumeEntry;
 use super::{RevisionKey, StoreError};
+use crate::shared::codec;
 
 const MAGIC: &[u8; 8] = b"castdckp";
 /// The format this program writes, and the newest it reads.
@@ -24,12 +23,6 @@ const CRC_BYTES: usize = 4;
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 const NAME: &str = "manifest";
 const NAME_UNFINISHED: &str = "manifest.tmp";
-
-const CONFIG: Configuration<
-    bincode::config::LittleEndian,
-    bincode::config::Varint,
-    Limit<PAYLOAD_BYTES_MAX>,
-> = bincode::config::standard().with_limit::<PAYLOAD_BYTES_MAX>();
 
 /// One sealed copy of the state.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
@@ -50,7 +43,7 @@ enum Unreadable {
 fn encode(manifest: &Manifest) -> Result<Vec<u8>, String> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&FORMAT.to_le_bytes());
-    bincode::encode_into_std_write(manifest, &mut out, CONFIG).map_err(|e| e.to_string())?;
+    codec::append(manifest, &mut out);
     if out.len() > PAYLOAD_BYTES_MAX {
         return Err(format!("a manifest of {} bytes is too long", out.len()));
     }
@@ -85,11 +78,7 @@ fn decode(file: &[u8]) -> Result<Manifest, Unreadable> {
 }
 
 fn decode_payload(payload: &[u8]) -> Result<Manifest, String> {
-    let (manifest, read): (Manifest, usize) =
-        bincode::decode_from_slice(payload, CONFIG).map_err(|e| e.to_string())?;
-    if read != payload.len() {
-        return Err(format!("{} bytes follow its end", payload.len() - read));
-    }
+    let manifest: Manifest = codec::read(payload).map_err(|e| e.to_string())?;
     check(&manifest)?;
     Ok(manifest)
 }

@@ -316,7 +316,6 @@ impl RaftCore {
     }
 
     fn refuse(&mut self, ids: &[u64], error: Error) {
-        self.status.proposals_failed += ids.len() as u64;
         for reply in ids.iter().filter_map(|id| self.waiting.remove(id)) {
             reply.send(Err(error));
         }
@@ -331,8 +330,6 @@ impl RaftCore {
             term: raft.term,
             committed: raft.raft_log.committed,
             applied: self.applied,
-            last_index: raft.raft_log.last_index(),
-            proposals_pending: self.waiting.len() as u64,
             ..self.status
         };
         if next.leader != self.status.leader && next.leader != raft::INVALID_ID {
@@ -342,7 +339,6 @@ impl RaftCore {
             // What a deposed leader proposed may or may not come to be.
             let lost: Vec<u64> = self.waiting.keys().copied().collect();
             self.refuse(&lost, Error::LeaderChanged);
-            next.proposals_failed = self.status.proposals_failed;
         }
         if next != self.status {
             self.status = next.clone();

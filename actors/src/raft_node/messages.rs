@@ -73,12 +73,6 @@ pub struct RaftStatus {
     pub committed: u64,
     /// The last index that the state machine has applied.
     pub applied: u64,
-    /// The last index in the log.
-    pub last_index: u64,
     /// How often a leader was seen to come, the first time included.
     pub leader_changes: u64,
-    /// Proposals of this member that are not applied yet.
-    pub proposals_pending: u64,
-    /// Proposals of this member that raft dropped.
-    pub proposals_failed: u64,
 }

@@ -1,4 +1,6 @@
-//! The one door to bincode. Local records are decoded only behind a checksum,
+//! The door to bincode for records that come whole. (The log's headers and the
+//! pieces of a checkpoint are read from the front of something longer, under
+//! limits of their own.) Local records are decoded only behind a checksum,
 //! always with a limit (bincode 2.0.1 aborts on a corrupt length without one)
 //! and never with bytes left over.
 
