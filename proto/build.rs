@@ -2,8 +2,9 @@
 
 use std::error::Error;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "castd/internal.proto",
+    "castd/peer.proto",
     "etcd/auth.proto",
     "etcd/cluster.proto",
     "etcd/kv.proto",

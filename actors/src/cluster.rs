@@ -28,6 +28,8 @@ pub type Alarm = (i32, u64);
 pub struct ClusterState {
     /// The members by id.
     pub members: BTreeMap<u64, MemberInfo>,
+    /// Ids of members that were removed; an id is never used again.
+    pub removed: BTreeSet<u64>,
     /// The alarms that are on.
     pub alarms: BTreeSet<Alarm>,
     /// The version that all members understand, as `3.7.0`; none until it was agreed on.

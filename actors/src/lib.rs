@@ -12,7 +12,8 @@
 //! | [`checkpointer`] | a sealed copy of the state on disk, in sled |
 //! | [`peer_transport`] | the way to other members |
 //!
-//! [`company`] starts them and is their door; [`shared`] is what they have in
+//! [`company`] starts them and is their door; [`snapshot`] is how a state travels
+//! between members; [`shared`] is what they have in
 //! common: mailboxes, supervision, errors. Actors share no memory that changes:
 //! they send messages over bounded edges, and immutable views.
 
@@ -27,6 +28,7 @@ pub mod peer_transport;
 pub mod proposer;
 pub mod raft_node;
 pub mod shared;
+pub mod snapshot;
 pub mod wal_writer;
 pub mod watch_hub;
 

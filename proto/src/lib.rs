@@ -10,7 +10,7 @@
 //! | [`mvccpb`] | key-value pairs and their events |
 //! | [`authpb`] | users, roles, permissions |
 //! | [`v3lockpb`], [`v3electionpb`] | the services Lock and Election |
-//! | [`castdpb`] | the raft log entry's payload |
+//! | [`castdpb`] | the raft log entry's payload, and what members say to each other |
 //!
 //! For a service `X`, `x_server` holds the trait to implement and the server around it,
 //! `x_client` the client. A `oneof f` of message `M` is the enum `m::F`.
@@ -48,8 +48,9 @@ pub mod v3electionpb {
     tonic::include_proto!("v3electionpb");
 }
 
-/// What castd writes to its raft log.
-#[allow(missing_docs, unused_qualifications, clippy::all)]
+/// What castd writes to its raft log, and what members say to each other.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
+#[allow(clippy::needless_pass_by_value, clippy::redundant_clone)]
 pub mod castdpb {
     tonic::include_proto!("castdpb");
 }

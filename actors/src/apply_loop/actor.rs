@@ -2,7 +2,7 @@
 
 use actix::{Actor, AsyncContext, Context, StreamHandler};
 
-use super::{ApplyCore, Committed};
+use super::{ApplyCore, ApplyMessage, Committed};
 use crate::compactor::CompactorMessage;
 use crate::mvcc::{ApplyBatch, MvccMessage, OperationKind};
 use crate::shared::{FatalReport, Inlet, Outlet, Refused, ThreadInlet, fail_stop};
@@ -22,7 +22,7 @@ pub struct ApplyEdges {
 pub struct ApplyLoop {
     core: ApplyCore,
     edges: ApplyEdges,
-    committed: Option<Outlet<Committed>>,
+    messages: Option<Outlet<ApplyMessage>>,
     fatal: FatalReport,
 }
 
@@ -31,10 +31,10 @@ impl ApplyLoop {
     pub fn new(
         core: ApplyCore,
         edges: ApplyEdges,
-        committed: Outlet<Committed>,
+        messages: Outlet<ApplyMessage>,
         fatal: FatalReport,
     ) -> Self {
-        Self { core, edges, committed: Some(committed), fatal }
+        Self { core, edges, messages: Some(messages), fatal }
     }
 
     fn apply(&mut self, committed: Vec<Committed>) {
@@ -64,14 +64,20 @@ impl Actor for ApplyLoop {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.add_stream(self.committed.take().expect("an actor starts once"));
+        context.add_stream(self.messages.take().expect("an actor starts once"));
     }
 }
 
-impl StreamHandler<Vec<Committed>> for ApplyLoop {
-    fn handle(&mut self, batch: Vec<Committed>, _: &mut Self::Context) {
+impl StreamHandler<Vec<ApplyMessage>> for ApplyLoop {
+    fn handle(&mut self, batch: Vec<ApplyMessage>, _: &mut Self::Context) {
         let fatal = FatalReport::clone(&self.fatal);
-        fail_stop(NAME, &fatal, || self.apply(batch));
+        fail_stop(NAME, &fatal, || {
+            let committed = batch.into_iter().filter_map(|message| match message {
+                ApplyMessage::Committed(committed) => Some(committed),
+                ApplyMessage::Install(_) => None,
+            });
+            self.apply(committed.collect());
+        });
     }
 
     fn finished(&mut self, _: &mut Self::Context) {}

@@ -97,6 +97,14 @@ impl ApplyCore {
                 Arc::make_mut(&mut self.cluster).version = Some(version.version);
                 OperationKind::Decided(Ok(Outcome::Done))
             }
+            Op::MemberPeerUrls(urls) => {
+                let cluster = Arc::make_mut(&mut self.cluster);
+                let Some(member) = cluster.members.get_mut(&urls.member_id) else {
+                    return OperationKind::Decided(Err(Error::MemberNotFound));
+                };
+                member.peer_urls = urls.peer_urls;
+                OperationKind::Decided(Ok(Outcome::Done))
+            }
             // Nobody proposes reads: they change nothing.
             Op::Range(_) => OperationKind::Decided(Ok(Outcome::Done)),
         }
@@ -158,6 +166,7 @@ fn name(op: &Op) -> OperationName {
         Op::MemberAttributes(_) => OperationName::ClusterMemberAttrSet,
         Op::ClusterVersion(_) => OperationName::ClusterVersionSet,
         Op::Range(_) => OperationName::Range,
+        Op::MemberPeerUrls(_) => OperationName::ClusterMemberUpdate,
     }
 }
 

@@ -15,6 +15,27 @@ pub use actor::{ApplyEdges, ApplyLoop};
 pub use core::ApplyCore;
 
 use crate::mvcc::Reply;
+use crate::snapshot::Spool;
+
+/// What ApplyLoop takes from RaftNode, in log order.
+#[derive(Debug)]
+pub enum ApplyMessage {
+    /// Apply these.
+    Committed(Committed),
+    /// Go on from the state of a snapshot; it replaces everything.
+    Install(Install),
+}
+
+/// A snapshot that raft has accepted.
+#[derive(Debug)]
+pub struct Install {
+    /// The last index it covers.
+    pub index: u64,
+    /// The term of that index.
+    pub term: u64,
+    /// The state.
+    pub spool: Spool,
+}
 
 /// A batch of committed entries, in order.
 #[derive(Debug)]

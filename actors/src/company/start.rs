@@ -145,6 +145,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let fatal = FatalReport::clone(&config.fatal);
 
     let (raft_requests, requests) = board.mailbox("raft_requests", RAFT_REQUESTS);
+    let (_inbound, inbound) = board.mailbox("raft_inbound", 256);
     let (completed, completions) = board.mailbox("raft_completions", COMPLETIONS);
     let (apply, committed) = board.mailbox("apply_loop", 2 * crate::raft_node::COMMIT_WINDOW);
     let (mvcc, mvcc_messages) = board.thread_mailbox("mvcc", MVCC_MESSAGES);
@@ -203,6 +204,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         raft_edges,
         config.heartbeat,
         requests,
+        inbound,
         completions,
         FatalReport::clone(&fatal),
     );

@@ -28,7 +28,7 @@ pub struct StoreMeta {
 }
 
 /// Format of [`StoreMeta`] outside of memory.
-const META_VERSION: u8 = 1;
+const META_VERSION: u8 = 2;
 
 impl StoreMeta {
     /// The bytes to keep.

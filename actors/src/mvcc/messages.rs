@@ -122,11 +122,15 @@ pub enum OperationName {
     ClusterMemberAttrSet,
     ClusterVersionSet,
     Range,
+    ClusterMemberAdd,
+    ClusterMemberPromote,
+    ClusterMemberRemove,
+    ClusterMemberUpdate,
 }
 
 impl OperationName {
     /// Every name, at its number.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 15] = [
         (Self::Put, "Put"),
         (Self::DeleteRange, "DeleteRange"),
         (Self::Txn, "Txn"),
@@ -138,6 +142,10 @@ impl OperationName {
         (Self::ClusterMemberAttrSet, "ClusterMemberAttrSet"),
         (Self::ClusterVersionSet, "ClusterVersionSet"),
         (Self::Range, "Range"),
+        (Self::ClusterMemberAdd, "ClusterMemberAdd"),
+        (Self::ClusterMemberPromote, "ClusterMemberPromote"),
+        (Self::ClusterMemberRemove, "ClusterMemberRemove"),
+        (Self::ClusterMemberUpdate, "ClusterMemberUpdate"),
     ];
 }
 

@@ -4,18 +4,14 @@
 //! one member has no peers, and this version starts no other: a message that
 //! comes here all the same is dropped, as a network may, and counted.
 
+mod messages;
+
 use actix::{Actor, AsyncContext, Context, StreamHandler};
 use prometheus::IntCounter;
-use raft::eraftpb::Message;
 
 use crate::shared::Outlet;
 
-/// What PeerTransport takes.
-#[derive(Debug)]
-pub enum PeerMessage {
-    /// Take this to the member it is for.
-    Send(Message),
-}
+pub use messages::{PeerMessage, PeerStatus};
 
 /// The actor; see the module's text.
 #[derive(Debug)]
@@ -41,9 +37,10 @@ impl Actor for PeerTransport {
 
 impl StreamHandler<Vec<PeerMessage>> for PeerTransport {
     fn handle(&mut self, batch: Vec<PeerMessage>, _: &mut Self::Context) {
-        self.undeliverable.inc_by(batch.len() as u64);
-        for PeerMessage::Send(message) in batch {
-            tracing::debug!(to = message.to, "no link to this member");
+        for message in batch {
+            if let PeerMessage::Send(messages) = message {
+                self.undeliverable.inc_by(messages.len() as u64);
+            }
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, StreamHandler};
 
 use super::core::{Effects, RaftCore};
-use super::messages::{Propose, RaftCompletion, RaftMessage, RaftStatus};
-use crate::apply_loop::Committed;
+use super::messages::{RaftCompletion, RaftInbound, RaftMessage, RaftStatus};
+use crate::apply_loop::ApplyMessage;
 use crate::peer_transport::PeerMessage;
 use crate::shared::{FatalReport, Inlet, Outlet, Published, Refused, fail_stop};
 use crate::wal_writer::{WalHandle, WalMessage};
@@ -20,7 +20,7 @@ pub struct RaftEdges {
     /// The log on disk.
     pub wal: WalHandle,
     /// Committed entries go here.
-    pub apply: Inlet<Committed>,
+    pub apply: Inlet<ApplyMessage>,
     /// Messages to peers go here.
     pub peers: Inlet<PeerMessage>,
     /// The status is shown here.
@@ -33,6 +33,7 @@ pub struct RaftNode {
     edges: RaftEdges,
     tick: Duration,
     requests: Option<Outlet<RaftMessage>>,
+    inbound: Option<Outlet<RaftInbound>>,
     completions: Option<Outlet<RaftCompletion>>,
     fatal: FatalReport,
 }
@@ -44,11 +45,12 @@ impl RaftNode {
         edges: RaftEdges,
         tick: Duration,
         requests: Outlet<RaftMessage>,
+        inbound: Outlet<RaftInbound>,
         completions: Outlet<RaftCompletion>,
         fatal: FatalReport,
     ) -> Self {
-        let (requests, completions) = (Some(requests), Some(completions));
-        Self { core, edges, tick, requests, completions, fatal }
+        let (requests, inbound) = (Some(requests), Some(inbound));
+        Self { core, edges, tick, requests, inbound, completions: Some(completions), fatal }
     }
 
     /// Runs `input` on the core and carries out everything that follows. A
@@ -73,16 +75,17 @@ impl RaftNode {
         if let Some(index) = effects.release {
             self.to_wal(WalMessage::Release { index });
         }
-        for committed in effects.committed {
-            let sent = self.edges.apply.try_send(committed);
+        let committed = effects.committed.into_iter().map(ApplyMessage::Committed);
+        for message in committed.chain(effects.install.map(ApplyMessage::Install)) {
+            let sent = self.edges.apply.try_send(message);
             // An edge as large as its window takes every message; one that is
             // closed belongs to an actor whose end is the process's.
             let full = matches!(sent, Err(Refused::Full(_)));
             assert!(!full, "ApplyLoop's mailbox holds the whole window");
         }
-        for message in effects.messages {
+        if !effects.messages.is_empty() {
             // A message to a peer may always be lost: raft sends it again.
-            let _ = self.edges.peers.try_send(PeerMessage::Send(message));
+            let _ = self.edges.peers.try_send(PeerMessage::Send(effects.messages));
         }
     }
 
@@ -98,7 +101,9 @@ impl Actor for RaftNode {
     fn started(&mut self, context: &mut Self::Context) {
         let requests = self.requests.take().expect("an actor starts once");
         let completions = self.completions.take().expect("an actor starts once");
+        let inbound = self.inbound.take().expect("an actor starts once");
         context.add_stream(requests);
+        context.add_stream(inbound);
         context.add_stream(completions);
         context.run_interval(self.tick, |node, _| node.step(|core, _| core.tick()));
         self.step(|_, _| {});
@@ -107,22 +112,19 @@ impl Actor for RaftNode {
 
 impl StreamHandler<Vec<RaftMessage>> for RaftNode {
     fn handle(&mut self, batch: Vec<RaftMessage>, _: &mut Self::Context) {
-        self.step(|core, _| {
-            let mut proposals: Vec<Propose> = Vec::with_capacity(batch.len());
-            let mut reads = Vec::new();
-            for message in batch {
-                match message {
-                    RaftMessage::Propose(proposal) => proposals.push(proposal),
-                    RaftMessage::ReadIndex(reply) => reads.push(reply),
-                }
-            }
-            core.propose(proposals);
-            core.read_index(reads);
-        });
+        self.step(|core, _| core.request(batch));
     }
 
     /// The last request's sender is gone: nothing more will be asked, but what
     /// was must still be finished.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+impl StreamHandler<Vec<RaftInbound>> for RaftNode {
+    fn handle(&mut self, batch: Vec<RaftInbound>, _: &mut Self::Context) {
+        self.step(|core, _| core.inbound(batch));
+    }
+
     fn finished(&mut self, _: &mut Self::Context) {}
 }
 

@@ -7,8 +7,10 @@ use raft::{Config, RawNode, StateRole, Storage};
 
 use super::log_store::LogStore;
 use super::logger::logger;
-use super::messages::{Propose, RaftCompletion, RaftStatus, ReadReply};
-use crate::apply_loop::{Committed, CommittedEntry};
+use super::messages::{
+    Propose, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
+};
+use crate::apply_loop::{Committed, CommittedEntry, Install};
 use crate::mvcc::Reply;
 use crate::shared::Error;
 use crate::wal_writer::Append;
@@ -50,6 +52,8 @@ pub struct Effects {
     pub appends: Vec<Append>,
     /// For ApplyLoop, in order.
     pub committed: Vec<Committed>,
+    /// For ApplyLoop, after what is committed.
+    pub install: Option<Install>,
     /// For the peers.
     pub messages: Vec<Message>,
     /// The log up to this index is no longer needed on disk.
@@ -145,6 +149,35 @@ impl RaftCore {
         }
     }
 
+    /// Takes what the faces and other actors ask.
+    pub fn request(&mut self, batch: Vec<RaftMessage>) {
+        let mut proposals: Vec<Propose> = Vec::with_capacity(batch.len());
+        let mut reads = Vec::new();
+        for message in batch {
+            match message {
+                RaftMessage::Propose(proposal) => proposals.push(proposal),
+                RaftMessage::ReadIndex(reply) => reads.push(reply),
+                RaftMessage::ChangeMembers(change) => change.reply.send(Err(Error::Stopped)),
+                RaftMessage::TransferLeader { reply, .. } => drop(reply),
+                RaftMessage::Progress { reply } => drop(reply),
+            }
+        }
+        self.propose(proposals);
+        self.read_index(reads);
+    }
+
+    /// Takes what comes from other members.
+    pub fn inbound(&mut self, batch: Vec<RaftInbound>) {
+        for inbound in batch {
+            if let RaftInbound::Step(messages) = inbound {
+                for message in messages {
+                    // What raft refuses is as good as lost.
+                    let _ = self.node.step(message);
+                }
+            }
+        }
+    }
+
     /// Takes proposals, in order.
     pub fn propose(&mut self, proposals: Vec<Propose>) {
         if proposals.is_empty() {
@@ -175,6 +208,7 @@ impl RaftCore {
             RaftCompletion::Persisted { ready } => self.persisted(ready, effects),
             RaftCompletion::Applied { index } => self.applied(index),
             RaftCompletion::Sealed { index } => effects.release = Some(index),
+            RaftCompletion::Installed { .. } | RaftCompletion::ConfChanges(_) => {}
         }
     }
 

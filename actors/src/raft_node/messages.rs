@@ -1,10 +1,12 @@
 //! What RaftNode takes and shows.
 
 use bytes::Bytes;
+use raft::eraftpb::{ConfChange, Message};
 use tokio::sync::oneshot;
 
 use crate::mvcc::Reply;
 use crate::shared::Error;
+use crate::snapshot::Spool;
 
 /// A message from the faces or from other actors that want something.
 #[derive(Debug)]
@@ -13,6 +15,55 @@ pub enum RaftMessage {
     Propose(Propose),
     /// Tell when everything committed by now is applied.
     ReadIndex(ReadReply),
+    /// Replicate and apply a change of the membership.
+    ChangeMembers(ProposeMembers),
+    /// Make this member the leader instead of us.
+    TransferLeader {
+        /// The member; 0 for whoever is furthest and reachable.
+        to: u64,
+        /// Told when it leads, or why it does not.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// How far the others are.
+    Progress {
+        /// For each other member the last index it is known to have;
+        /// [`Error::NotLeader`] when this member does not know.
+        reply: oneshot::Sender<Result<Vec<(u64, u64)>, Error>>,
+    },
+}
+
+/// What comes in from other members by way of PeerTransport.
+#[derive(Debug)]
+pub enum RaftInbound {
+    /// Messages for raft, in the order of their lane.
+    Step(Vec<Message>),
+    /// A snapshot message whose state is on this member's disk already.
+    Snapshot {
+        /// raft's message; its snapshot carries no data.
+        message: Message,
+        /// The state.
+        spool: Spool,
+    },
+    /// Messages to this member are being lost.
+    Unreachable(u64),
+    /// What became of a snapshot that was to be sent.
+    SnapshotSent {
+        /// The member it was for.
+        to: u64,
+        /// Whether it arrived.
+        arrived: bool,
+    },
+}
+
+/// A proposal that changes the membership.
+#[derive(Debug)]
+pub struct ProposeMembers {
+    /// As [`Propose::id`].
+    pub id: u64,
+    /// The change; its context is an encoded `castdpb.MemberChange`.
+    pub change: ConfChange,
+    /// Who waits for the outcome.
+    pub reply: Reply,
 }
 
 /// A proposal.
@@ -39,7 +90,7 @@ impl ReadReply {
 }
 
 /// A message that gives credit back: something is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RaftCompletion {
     /// Everything up to this ready is durable.
     Persisted {
@@ -56,6 +107,14 @@ pub enum RaftCompletion {
         /// The last index it covers.
         index: u64,
     },
+    /// The state machine is that of the snapshot at this index, durably.
+    Installed {
+        /// The snapshot's index.
+        index: u64,
+    },
+    /// What became of membership changes that were committed; sent before the
+    /// batch they were in goes on to Mvcc, so it arrives before its `Applied`.
+    ConfChanges(Vec<ConfChange>),
 }
 
 /// What raft knows, for everyone to see.

@@ -19,4 +19,6 @@ mod tests;
 pub use actor::{RaftEdges, RaftNode};
 pub use core::{APPEND_WINDOW, COMMIT_WINDOW, Effects, RaftCore, RaftSettings};
 pub use log_store::LogStore;
-pub use messages::{Propose, RaftCompletion, RaftMessage, RaftStatus, ReadReply};
+pub use messages::{
+    Propose, ProposeMembers, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
+};
