@@ -32,6 +32,8 @@ struct Member {
     disk: Disk,
     /// The disk answers nothing.
     stalled: bool,
+    /// The state machine does nothing.
+    busy: bool,
     writes: VecDeque<Write>,
     work: VecDeque<Work>,
     state: State,
@@ -60,6 +62,15 @@ struct Sim {
 impl Sim {
     /// A new cluster, all of whose members have a vote and run.
     fn new(seed: u64, voters: &[u64]) -> Self {
+        Self::with_log(seed, voters, 1000)
+    }
+
+    /// A new cluster whose members keep little of the log in memory.
+    fn short_logs(seed: u64, voters: &[u64]) -> Self {
+        Self::with_log(seed, voters, 10)
+    }
+
+    fn with_log(seed: u64, voters: &[u64], snapshot_count: u64) -> Self {
         let mut sim = Self {
             rng: StdRng::seed_from_u64(seed),
             seed,
@@ -70,7 +81,7 @@ impl Sim {
             leaders: BTreeMap::new(),
             clients: Clients::default(),
             snapshots_installed: 0,
-            snapshot_count: 1000,
+            snapshot_count,
             pre_vote: true,
             trace: 0,
         };
@@ -230,6 +241,9 @@ impl Sim {
     /// The state machine does what is next for it. False if there is nothing.
     fn apply_next(&mut self, id: u64) -> bool {
         let member = self.members.get_mut(&id).unwrap();
+        if member.busy {
+            return false;
+        }
         let Some(work) = member.work.pop_front() else { return false };
         match work {
             Work::Apply(committed) => self.apply(id, committed.entries),
