@@ -1,9 +1,11 @@
 //! Clusters to which everything happens at once, as a seed has it.
 
 use proptest::prelude::*;
-use raft::eraftpb::ConfChangeType;
+use raft::eraftpb::{ConfChangeType, Entry, Message, MessageType};
 use rand::Rng;
 
+use super::super::RaftInbound;
+use super::machine::State;
 use super::{ELECTION_TICKS, Sim};
 
 /// How bad it gets, in tenths of a percent of what happens.
@@ -157,12 +159,88 @@ fn storm(seed: u64, weather: Weather, happenings: usize, pre_vote: bool) -> Sim 
     sim
 }
 
+/// A message as only a broken or hostile member could send it.
+fn any_message() -> impl Strategy<Value = Message> {
+    let numbers = (0..4u64, 0..4u64, 0..6u64, 0..9u64, 0..6u64, 0..12u64);
+    let entries = prop::collection::vec((0..9u64, 0..6u64, 0..4i32, 0..3usize), 0..4);
+    let snapshot = (0..9u64, 0..6u64, prop::collection::vec(0..5u64, 0..4));
+    (0..20i32, numbers, entries, any::<bool>(), prop::option::of(snapshot)).prop_map(
+        |(msg_type, (from, to, term, index, log_term, commit), entries, reject, snapshot)| {
+            let entry = |(index, term, entry_type, size): (u64, u64, i32, usize)| Entry {
+                index,
+                term,
+                entry_type,
+                data: vec![8; size].into(),
+                ..Entry::default()
+            };
+            let mut message = Message {
+                msg_type,
+                from,
+                to,
+                term,
+                index,
+                log_term,
+                commit,
+                reject,
+                reject_hint: index,
+                commit_term: log_term,
+                entries: entries.into_iter().map(entry).collect(),
+                ..Message::default()
+            };
+            if let Some((index, term, voters)) = snapshot {
+                let metadata = message.mut_snapshot().mut_metadata();
+                (metadata.index, metadata.term) = (index, term);
+                metadata.mut_conf_state().voters = voters;
+            }
+            message
+        },
+    )
+}
+
+/// A few, or as many as PROPTEST_CASES says.
+fn cases() -> ProptestConfig {
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let cases = std::env::var("PROPTEST_CASES").map_or(48, |_| default.cases);
+    ProptestConfig { cases, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     #[test]
     fn nothing_acknowledged_is_lost(seed: u64, weather in weather(), pre_vote: bool) {
         storm(seed, weather, 4000, pre_vote);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases().cases * 8, ..cases() })]
+
+    /// What they do to the contents of the log is not the question: raft trusts
+    /// its members. But no message may end a process with a panic.
+    #[test]
+    fn no_message_makes_raft_panic(
+        seed in 0..100u64,
+        messages in prop::collection::vec(any_message(), 1..60),
+    ) {
+        let mut sim = Sim::new(seed, &[1, 2, 3]);
+        let leader = sim.elect();
+        sim.write(leader);
+        sim.rounds(1);
+        for message in messages {
+            let to = message.to;
+            sim.act(to, |core, effects| match message.msg_type() {
+                MessageType::MsgSnapshot => {
+                    let spool = State::default();
+                    core.inbound(vec![RaftInbound::Snapshot { message, spool }], effects);
+                }
+                _ => core.inbound(vec![RaftInbound::Step(vec![message])], effects),
+            });
+            sim.tick(to);
+            if sim.is_running(to) {
+                sim.write_next(to);
+            }
+        }
     }
 }
 

@@ -283,10 +283,16 @@ impl Sim {
 
     /// Everything that can happen without the clock, happens.
     fn rest(&mut self) {
+        self.rest_but(|_| false);
+    }
+
+    /// As [`Self::rest`], with some messages lost.
+    fn rest_but(&mut self, mut lost: impl FnMut(&Message) -> bool) {
         for _ in 0..100_000 {
             let mut busy = false;
             if let Some(message) = self.network.pop_front() {
-                self.deliver(message, false);
+                let lose = lost(&message);
+                self.deliver(message, lose);
                 busy = true;
             }
             for id in self.running() {
@@ -305,10 +311,15 @@ impl Sim {
 
     /// One tick for everyone, and all that follows.
     fn round(&mut self) {
+        self.round_but(|_| false);
+    }
+
+    /// As [`Self::round`], with some messages lost.
+    fn round_but(&mut self, lost: impl FnMut(&Message) -> bool) {
         for id in self.running() {
             self.tick(id);
         }
-        self.rest();
+        self.rest_but(lost);
     }
 
     fn rounds(&mut self, count: usize) {
