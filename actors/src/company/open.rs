@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use raft::eraftpb::{ConfState, HardState};
+use raft::eraftpb::HardState;
 
 use crate::checkpointer::{
     CheckpointStore, LoadedMeta, Reclaim, RevisionKey, SealJob, SledStore, SledStoreOptions,
@@ -202,10 +202,7 @@ fn log_store(
     cluster: &ClusterState,
     recovered: Option<Recovered>,
 ) -> LogStore {
-    let (learners, voters): (Vec<_>, Vec<_>) =
-        cluster.members.values().partition(|member| member.is_learner);
-    let ids = |members: Vec<&crate::cluster::MemberInfo>| members.iter().map(|m| m.id).collect();
-    let conf_state = ConfState::from((ids(voters), ids(learners)) as (Vec<u64>, Vec<u64>));
+    let conf_state = cluster.conf_state();
     let (hard_state, entries) = match recovered {
         Some(recovered) => (recovered.hard_state, recovered.entries),
         // Members of a new cluster agree on who they are in term 1, as etcd's do.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::StoreMeta;
+use super::checkpoint::{Origin, StoreMeta};
 use super::messages::{
     Answer, Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation,
     OperationKind, Outcome,
@@ -19,6 +19,7 @@ use crate::checkpointer::{CheckpointerLink, Reclaim, RevisionKey, SealJob, Seale
 use crate::lease_manager::LeaseMessage;
 use crate::raft_node::RaftCompletion;
 use crate::shared::{Error, Inlet, Published, ThreadOutlet};
+use crate::snapshot::Export;
 use crate::wal_writer::Identity;
 use crate::watch_hub::HubMessage;
 
@@ -138,6 +139,10 @@ impl Mvcc {
                 self.metrics.defrag.inflight.set(1);
                 self.store.defragment();
                 begun.send(());
+            }
+            MvccMessage::Export { reply } => {
+                let view = self.view.get();
+                reply.send(Export::new(self.meta(&view, Origin::Log), view));
             }
             MvccMessage::Sealed(sealed) => self.sealed(&sealed),
             MvccMessage::Stop => {}
@@ -298,14 +303,7 @@ impl Mvcc {
         if self.sealing || !due {
             return;
         }
-        let meta = StoreMeta {
-            cluster_id: self.identity.cluster_id,
-            member_id: self.identity.member_id,
-            revision: view.revision,
-            compact_revision: view.compact_revision,
-            leases: self.store.lease_meta(),
-            cluster: view.cluster().clone(),
-        };
+        let meta = self.meta(view, Origin::Log);
         let job = SealJob {
             applied_index: view.applied_index,
             applied_term: view.applied_term,
@@ -322,6 +320,19 @@ impl Mvcc {
             self.sealing = true;
             self.log_bytes = 0;
             self.last_sealed_index = view.applied_index;
+        }
+    }
+
+    /// What goes with a view of the store as it is now.
+    fn meta(&self, view: &View, origin: Origin) -> StoreMeta {
+        StoreMeta {
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
+            revision: view.revision,
+            compact_revision: view.compact_revision,
+            leases: self.store.lease_meta(),
+            cluster: view.cluster().clone(),
+            origin,
         }
     }
 

@@ -18,6 +18,7 @@ use super::view::View;
 use crate::checkpointer::Sealed;
 use crate::cluster::ClusterState;
 use crate::shared::Error;
+use crate::snapshot::Export;
 
 /// A message to Mvcc.
 #[derive(Debug)]
@@ -42,6 +43,11 @@ pub enum MvccMessage {
     Defragment {
         /// Told when this is noted.
         begun: Answer<()>,
+    },
+    /// The state as it is, to be sent to another member.
+    Export {
+        /// Where it goes.
+        reply: Answer<Export>,
     },
     /// A checkpoint became durable.
     Sealed(Sealed),

@@ -28,7 +28,8 @@ mod txn;
 mod view;
 
 pub use actor::{Mvcc, MvccEdges, SealPolicy};
-pub use checkpoint::StoreMeta;
+pub(crate) use block::Block;
+pub use checkpoint::{Origin, StoreMeta};
 pub use hash::HashKv;
 pub use index::Entry;
 pub use messages::{
