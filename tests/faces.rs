@@ -11,7 +11,7 @@ use castd::grpc::FaceOptions;
 use castd::server::{Endpoint, Listeners, ServerOptions, Serving, serve};
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{CompanyConfig, Running, open, start};
+use castd_actors::company::{Begin, CompanyConfig, Running, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::etcdserverpb::kv_client::KvClient;
@@ -61,7 +61,8 @@ async fn begin(dir: &Path, faces: FaceOptions) -> Node {
         fatal: Arc::new(|actor, what| panic!("{actor}: {what}")),
     };
     let wal = WalOptions { segment_bytes: 8 << 20, ..WalOptions::new(dir.join("wal")) };
-    let opened = open(wal, &dir.join("snap"), identity, &bootstrap).unwrap();
+    let opened =
+        open(wal, &dir.join("snap"), identity, &Begin::Bootstrap(bootstrap), false).unwrap();
     let (company, running) = start(opened, &config).unwrap();
     let options = ServerOptions {
         faces,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_rt::{Arbiter, ArbiterHandle};
 use castd_actors::Company;
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{CompanyConfig, OpenError, Running, StartError, open, start};
+use castd_actors::company::{Begin, CompanyConfig, OpenError, Running, StartError, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::shared::FatalReport;
 use castd_actors::wal_writer::{self, WalOptions};
@@ -112,7 +112,7 @@ fn start_company(config: &Config, registry: &Registry) -> Result<(Company, Runni
     {
         wal.spare_segments = wal.spare_segments.min(most);
     }
-    let opened = open(wal, &config.snap_dir(), identity, &cluster)?;
+    let opened = open(wal, &config.snap_dir(), identity, &Begin::Bootstrap(cluster), false)?;
     Ok(start(opened, &company_config(config, registry))?)
 }
 

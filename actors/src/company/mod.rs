@@ -15,6 +15,7 @@
 
 mod desk;
 mod door;
+mod force_new;
 mod members;
 mod open;
 mod start;
@@ -22,5 +23,5 @@ mod start;
 pub use desk::Desk;
 pub use door::{Company, LeaseInfo};
 pub use members::MembershipRules;
-pub use open::{OpenError, Opened, open};
+pub use open::{Begin, OpenError, Opened, open};
 pub use start::{CompanyConfig, Running, StartError, start};

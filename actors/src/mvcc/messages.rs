@@ -15,6 +15,7 @@ use super::record::Record;
 use super::reply::Reply;
 use super::scrub::ScrubProgress;
 use super::view::View;
+use crate::apply_loop::Install;
 use crate::checkpointer::Sealed;
 use crate::cluster::ClusterState;
 use crate::shared::Error;
@@ -44,6 +45,8 @@ pub enum MvccMessage {
         /// Told when this is noted.
         begun: Answer<()>,
     },
+    /// Go on from a snapshot's state, which replaces everything.
+    Install(Install),
     /// The state as it is, to be sent to another member.
     Export {
         /// Where it goes.
