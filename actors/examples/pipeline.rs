@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use castd_actors::Company;
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{CompanyConfig, open, start};
+use castd_actors::company::{CompanyConfig, MembershipRules, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::castdpb::request::Op;
@@ -65,6 +65,7 @@ fn config() -> CompanyConfig {
         election: Duration::from_secs(1),
         pre_vote: true,
         campaign_at_once: true,
+        rules: MembershipRules::default(),
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,

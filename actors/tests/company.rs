@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{Company, CompanyConfig, Running, open, start};
+use castd_actors::company::{Company, CompanyConfig, MembershipRules, Running, open, start};
 use castd_actors::mvcc::{Outcome, SealPolicy};
 use castd_actors::shared::Error;
 use castd_actors::wal_writer::{Identity, WalOptions};
@@ -24,6 +24,7 @@ fn config(seal: SealPolicy) -> CompanyConfig {
         election: Duration::from_millis(1000),
         pre_vote: true,
         campaign_at_once: true,
+        rules: MembershipRules::default(),
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,

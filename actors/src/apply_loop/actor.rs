@@ -2,9 +2,11 @@
 
 use actix::{Actor, AsyncContext, Context, StreamHandler};
 
-use super::{ApplyCore, ApplyMessage, Committed};
+use super::{ApplyCore, ApplyMessage, Committed, Plan};
 use crate::compactor::CompactorMessage;
 use crate::mvcc::{ApplyBatch, MvccMessage, OperationKind};
+use crate::peer_transport::PeerMessage;
+use crate::raft_node::RaftCompletion;
 use crate::shared::{FatalReport, Inlet, Outlet, Refused, ThreadInlet, fail_stop};
 
 const NAME: &str = "apply_loop";
@@ -16,6 +18,10 @@ pub struct ApplyEdges {
     pub mvcc: ThreadInlet<MvccMessage>,
     /// Woken when history was given up.
     pub compactor: Inlet<CompactorMessage>,
+    /// Told which changes of the membership to carry out.
+    pub raft: Inlet<RaftCompletion>,
+    /// Told where the members are reached.
+    pub peers: Inlet<PeerMessage>,
 }
 
 /// The actor; see the module's text.
@@ -39,9 +45,28 @@ impl ApplyLoop {
 
     fn apply(&mut self, committed: Vec<Committed>) {
         match self.core.plan(committed) {
-            Ok(Some(batch)) => self.hand_on(batch),
+            Ok(Some(plan)) => {
+                self.tell_of_members(&plan);
+                self.hand_on(plan.batch);
+            }
             Ok(None) => {}
             Err(error) => (self.fatal)(NAME, error),
+        }
+    }
+
+    fn tell_of_members(&self, plan: &Plan) {
+        if plan.members_changed {
+            let members = PeerMessage::Members(self.core.cluster());
+            let peers = self.edges.peers.clone();
+            // A burst of raft messages may fill the mailbox for a moment, and
+            // this one must not be lost. Those who wait for room keep their order.
+            actix::spawn(async move { drop(peers.send(members).await) });
+        }
+        if !plan.conf_changes.is_empty() {
+            let sent =
+                self.edges.raft.try_send(RaftCompletion::ConfChanges(plan.conf_changes.clone()));
+            let full = matches!(sent, Err(Refused::Full(_)));
+            assert!(!full, "RaftNode's mailbox holds a completion for each batch under way");
         }
     }
 

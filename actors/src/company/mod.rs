@@ -15,10 +15,12 @@
 
 mod desk;
 mod door;
+mod members;
 mod open;
 mod start;
 
 pub use desk::Desk;
 pub use door::{Company, LeaseInfo};
+pub use members::MembershipRules;
 pub use open::{OpenError, Opened, open};
 pub use start::{CompanyConfig, Running, StartError, start};
