@@ -13,25 +13,53 @@ import (
 )
 
 const (
-	textNotFound       = "etcdserver: member not found"
-	textExists         = "etcdserver: Peer URLs already exists"
-	textBadURLs        = "etcdserver: given member URLs are invalid"
-	textNotLearner     = "etcdserver: can only promote a learner member"
-	textNotReady       = "etcdserver: can only promote a learner member which is in sync with leader"
-	textTooMany        = "etcdserver: too many learner members in cluster"
-	textUnhealthy      = "etcdserver: unhealthy cluster"
-	textNotStarted     = "etcdserver: re-configuration failed due to not enough started members"
-	textForLearner     = "etcdserver: rpc not supported for learner"
-	textNotLeader      = "etcdserver: not leader"
-	textBadTransferee  = "etcdserver: bad leader transferee"
-	noSuchMember       = 0x1234
-	healthyFor5Seconds = settle
+	textNotFound      = "etcdserver: member not found"
+	textExists        = "etcdserver: Peer URLs already exists"
+	textBadURLs       = "etcdserver: given member URLs are invalid"
+	textNotLearner    = "etcdserver: can only promote a learner member"
+	textNotReady      = "etcdserver: can only promote a learner member which is in sync with leader"
+	textTooMany       = "etcdserver: too many learner members in cluster"
+	textUnhealthy     = "etcdserver: unhealthy cluster"
+	textNotStarted    = "etcdserver: re-configuration failed due to not enough started members"
+	textForLearner    = "etcdserver: rpc not supported for learner"
+	textNotLeader     = "etcdserver: not leader"
+	textBadTransferee = "etcdserver: bad leader transferee"
+	noSuchMember      = 0x1234
 )
 
-// add asks for a new member.
-func add(ctx context.Context, t testing.TB, through, joining *harness.Server, learner bool) (*pb.MemberAddResponse, error) {
+// onceHealthy repeats a change as long as strict-reconfig-check takes the
+// cluster for unhealthy, as it does until all have been connected for 5 seconds.
+func onceHealthy(t testing.TB, change func() error) error {
 	t.Helper()
-	return members(t, through).MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{joining.PeerURL()}, IsLearner: learner})
+	var err error
+	harness.Eventually(t, settle, "the cluster is healthy for long enough", func() error {
+		err = change()
+		if _, text := harness.ErrorParts(err); text == textUnhealthy {
+			return err
+		}
+		return nil
+	})
+	return err
+}
+
+// add makes a member known.
+func add(ctx context.Context, t testing.TB, through *harness.Server, url string, learner bool) (resp *pb.MemberAddResponse, err error) {
+	t.Helper()
+	stub := members(t, through)
+	return resp, onceHealthy(t, func() error {
+		resp, err = stub.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: learner})
+		return err
+	})
+}
+
+// remove takes a member out.
+func remove(ctx context.Context, t testing.TB, through *harness.Server, id uint64) (resp *pb.MemberRemoveResponse, err error) {
+	t.Helper()
+	stub := members(t, through)
+	return resp, onceHealthy(t, func() error {
+		resp, err = stub.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: id})
+		return err
+	})
 }
 
 // joined adds a learner, starts it and waits until it has what was written.
@@ -39,7 +67,7 @@ func joined(ctx context.Context, t *testing.T, c *harness.Cluster) (*harness.Ser
 	t.Helper()
 	through := c.Leader(t)
 	learner := c.Join(t)
-	resp, err := add(ctx, t, through, learner, true)
+	resp, err := add(ctx, t, through, learner.PeerURL(), true)
 	harness.Fatal(t, err)
 	learner.Launch(t)
 	wantToSee(ctx, t, learner, put(ctx, t, through, "seen by "+learner.Name, "v").Header.Revision)
@@ -51,6 +79,9 @@ func wantToSee(ctx context.Context, t *testing.T, s *harness.Server, revision in
 	t.Helper()
 	stub := kv(t, s)
 	harness.Eventually(t, settle, s.Name+" has what was written", func() error {
+		if s.Exited() {
+			t.Fatalf("%s has ended", s.Name)
+		}
 		resp, err := stub.Range(ctx, &pb.RangeRequest{Key: []byte("any"), Serializable: true})
 		if err == nil && resp.Header.Revision < revision {
 			err = fmt.Errorf("it is at %d of %d", resp.Header.Revision, revision)
@@ -76,7 +107,7 @@ func TestLearner(t *testing.T) {
 	c, ctx := three(t)
 	follower := c.Followers(t)[0]
 	learner := c.Join(t)
-	resp, err := add(ctx, t, follower, learner, true)
+	resp, err := add(ctx, t, follower, learner.PeerURL(), true)
 	harness.Fatal(t, err)
 	harness.Equal(t, "is a learner", resp.Member.IsLearner, true)
 	harness.Equal(t, "peer URLs", fmt.Sprint(resp.Member.PeerURLs), fmt.Sprint([]string{learner.PeerURL()}))
@@ -90,7 +121,7 @@ func TestLearner(t *testing.T) {
 	harness.Fatal(t, err)
 	harness.Equal(t, "its id", status.Header.MemberId, id)
 	harness.Equal(t, "learner in its status", status.IsLearner, true)
-	checkCallsOnLearner(ctx, t, learner)
+	checkCallsOnLearner(ctx, t, learner, follower.Older("3.6"))
 	_, err = maintenance(t, c.Leader(t)).MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: id})
 	harness.WantError(t, err, codes.FailedPrecondition, textBadTransferee)
 
@@ -115,8 +146,7 @@ func TestLearner(t *testing.T) {
 func checkLearnerErrors(ctx context.Context, t *testing.T, through *harness.Server, id uint64) {
 	t.Helper()
 	stub := members(t, through)
-	another := "http://" + harness.FreeAddr()
-	_, err := stub.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{another}, IsLearner: true})
+	_, err := add(ctx, t, through, "http://"+harness.FreeAddr(), true)
 	harness.WantError(t, err, codes.FailedPrecondition, textTooMany)
 	_, err = stub.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: id})
 	harness.WantError(t, err, codes.FailedPrecondition, textNotReady)
@@ -127,10 +157,10 @@ func checkLearnerErrors(ctx context.Context, t *testing.T, through *harness.Serv
 }
 
 // What a learner serves and what it does not.
-func checkCallsOnLearner(ctx context.Context, t *testing.T, learner *harness.Server) {
+func checkCallsOnLearner(ctx context.Context, t *testing.T, learner *harness.Server, old bool) {
 	t.Helper()
 	refused := codes.FailedPrecondition
-	if learner.Older("3.6") {
+	if old {
 		refused = codes.Unavailable
 	}
 	stub := kv(t, learner)
@@ -164,7 +194,7 @@ func TestMaxLearners(t *testing.T) {
 	c, ctx := three(t, "--max-learners=2")
 	first, id := joined(ctx, t, c)
 	second, _ := joined(ctx, t, c)
-	_, err := members(t, c.Members[0]).MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://" + harness.FreeAddr()}, IsLearner: true})
+	_, err := add(ctx, t, c.Members[0], "http://"+harness.FreeAddr(), true)
 	harness.WantError(t, err, codes.FailedPrecondition, textTooMany)
 	revision := put(ctx, t, c.Members[0], "k", "v").Header.Revision
 	wantToSee(ctx, t, first, revision)
@@ -178,15 +208,12 @@ func TestMemberAddRefusals(t *testing.T) {
 	c, ctx := three(t)
 	stub := members(t, c.Members[0])
 	for _, learner := range []bool{false, true} {
-		ask := func(urls ...string) error {
-			_, err := stub.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: urls, IsLearner: learner})
-			return err
-		}
-		harness.WantError(t, ask("nonsense"), codes.InvalidArgument, textBadURLs)
-		harness.WantError(t, ask(), codes.InvalidArgument, textBadURLs)
-		if learner { // a voter is first refused because the cluster is young
-			harness.WantError(t, ask(c.Members[1].PeerURL()), codes.FailedPrecondition, textExists)
-		}
+		_, err := add(ctx, t, c.Members[0], "nonsense", learner)
+		harness.WantError(t, err, codes.InvalidArgument, textBadURLs)
+		_, err = stub.MemberAdd(ctx, &pb.MemberAddRequest{IsLearner: learner})
+		harness.WantError(t, err, codes.InvalidArgument, textBadURLs)
+		_, err = add(ctx, t, c.Members[0], c.Members[1].PeerURL(), learner)
+		harness.WantError(t, err, codes.FailedPrecondition, textExists)
 	}
 	_, err := stub.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: noSuchMember, PeerURLs: []string{"http://" + harness.FreeAddr()}})
 	harness.WantError(t, err, codes.NotFound, textNotFound)
@@ -220,21 +247,6 @@ func TestMemberRemove(t *testing.T) {
 	gone.Launch(t)
 	gone.WaitExit(t)
 	harness.Equal(t, "pair", string(everything(ctx, t, through, false).Kvs[0].Value), "without it")
-}
-
-// remove waits until strict-reconfig-check takes the cluster for healthy.
-func remove(ctx context.Context, t testing.TB, through *harness.Server, id uint64) (*pb.MemberRemoveResponse, error) {
-	t.Helper()
-	var resp *pb.MemberRemoveResponse
-	var err error
-	harness.Eventually(t, healthyFor5Seconds, "the cluster is healthy long enough", func() error {
-		resp, err = members(t, through).MemberRemove(ctx, &pb.MemberRemoveRequest{ID: id})
-		if _, text := harness.ErrorParts(err); text == textUnhealthy {
-			return err
-		}
-		return nil
-	})
-	return resp, err
 }
 
 func TestRemovedLeader(t *testing.T) {
@@ -355,10 +367,8 @@ func TestGrowFromOne(t *testing.T) {
 	put(ctx, t, first, "k", "v")
 	for range 2 {
 		joining := c.Join(t)
-		harness.Eventually(t, healthyFor5Seconds, "the member is added", func() error {
-			_, err := add(ctx, t, first, joining, false)
-			return err
-		})
+		_, err := add(ctx, t, first, joining.PeerURL(), false)
+		harness.Fatal(t, err)
 		joining.Launch(t)
 		joining.WaitReady(t)
 	}

@@ -26,6 +26,8 @@ type Cluster struct {
 
 	binary string
 	flags  []string
+	// joined counts the members that were ever prepared to join.
+	joined int
 }
 
 // StartCluster runs n members of the server under test and waits until all of
@@ -33,6 +35,18 @@ type Cluster struct {
 func StartCluster(t testing.TB, n int, flags ...string) *Cluster {
 	t.Helper()
 	return startClusterForTest(t, binary(), n, flags)
+}
+
+// PrepareCluster gives members of the server under test their ports and
+// directories; nothing runs yet, and BeginAs can still say how they begin.
+func PrepareCluster(t testing.TB, n int, flags ...string) *Cluster {
+	t.Helper()
+	c, err := prepareCluster(binary(), n, flags)
+	for _, s := range c.Members {
+		s.removeAfter(t)
+	}
+	Fatal(t, err)
+	return c
 }
 
 // StartClusterOf is StartCluster of another etcd-compatible binary.
@@ -151,7 +165,8 @@ func (c *Cluster) KillAll(t testing.TB) {
 // cluster's own.
 func (c *Cluster) Join(t testing.TB, flags ...string) *Server {
 	t.Helper()
-	s, err := prepare(c.binary, fmt.Sprintf("m%d", len(c.Members)+1), slices.Concat(c.flags, flags))
+	c.joined++
+	s, err := prepare(c.binary, fmt.Sprintf("joined%d", c.joined), slices.Concat(c.flags, flags))
 	Fatal(t, err)
 	s.removeAfter(t)
 	c.Members = append(c.Members, s)
@@ -241,6 +256,20 @@ func (s *Server) Launch(t testing.TB) {
 func (s *Server) WaitReady(t testing.TB) {
 	t.Helper()
 	Fatal(t, s.waitReady())
+}
+
+// RestartWith is Restart with more flags, from now on.
+func (s *Server) RestartWith(t testing.TB, flags ...string) {
+	t.Helper()
+	s.extra = slices.Concat(s.extra, flags)
+	s.Restart(t)
+}
+
+// RestartWithout is Restart without some flags that it had, from now on.
+func (s *Server) RestartWithout(t testing.TB, flags ...string) {
+	t.Helper()
+	s.extra = slices.DeleteFunc(slices.Clone(s.extra), func(f string) bool { return slices.Contains(flags, f) })
+	s.Restart(t)
 }
 
 // WaitExit waits until the process has ended by itself and gives its status.
