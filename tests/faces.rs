@@ -40,6 +40,13 @@ struct Node {
 }
 
 async fn begin(dir: &Path, faces: FaceOptions) -> Node {
+    let node = begin_closed(dir, faces).await;
+    node.serving.open_gate();
+    node
+}
+
+/// A node at which calls wait.
+async fn begin_closed(dir: &Path, faces: FaceOptions) -> Node {
     let identity = Identity { cluster_id: 1, member_id: MEMBER };
     let member = MemberInfo { id: MEMBER, name: "m".to_owned(), ..MemberInfo::default() };
     let bootstrap = ClusterState { members: [(MEMBER, member)].into(), ..ClusterState::default() };
@@ -138,6 +145,31 @@ async fn what_is_wrong_is_told_in_etcds_words() {
     let error = maintenance.move_leader(MoveLeaderRequest { target_id: 99 }).await.unwrap_err();
     assert_eq!(told(&error), (Code::FailedPrecondition, "etcdserver: bad leader transferee"));
     maintenance.move_leader(MoveLeaderRequest { target_id: MEMBER }).await.unwrap();
+    node.end().await;
+}
+
+#[actix::test]
+async fn calls_wait_for_the_gate_and_pages_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = begin_closed(dir.path(), FaceOptions::default()).await;
+    let mut kv = node.kv();
+    let mut waiting = std::pin::pin!(async move { kv.put(put("k", vec![])).await });
+    let mut hurried = Request::new(everything());
+    hurried.set_timeout(Duration::from_millis(100));
+    let mut kv = node.kv();
+    tokio::select! {
+        answer = waiting.as_mut() => panic!("the gate is closed: {answer:?}"),
+        answer = kv.range(hurried) => {
+            assert_eq!(answer.unwrap_err().code(), Code::Cancelled, "the client's own deadline");
+        }
+    }
+    let health = node.http("GET /health").await;
+    assert!(health.ends_with("{\"health\":\"true\",\"reason\":\"\"}"), "{health}");
+    assert!(node.http("GET /version").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    node.serving.open_gate();
+    waiting.await.unwrap();
+    let found = node.kv().range(everything()).await.unwrap().into_inner();
+    assert_eq!(found.count, 1);
     node.end().await;
 }
 

@@ -93,6 +93,7 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
     }
     let handles = network_arbiters(&running);
     let server = serve(listeners, &company, &registry, &options, &handles)?;
+    server.open_gate();
     tracing::info!("ready to serve client requests");
     // Nobody listens where no service manager started us.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
