@@ -11,7 +11,7 @@ use castd::grpc::FaceOptions;
 use castd::server::{Endpoint, Listeners, ServerOptions, Serving, serve};
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{CompanyConfig, Running, open, start};
+use castd_actors::company::{CompanyConfig, MembershipRules, Running, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::etcdserverpb::kv_client::KvClient;
@@ -49,6 +49,7 @@ async fn begin(dir: &Path, faces: FaceOptions) -> Node {
         election: Duration::from_millis(1000),
         pre_vote: true,
         campaign_at_once: true,
+        rules: MembershipRules::default(),
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
