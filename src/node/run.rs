@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_rt::{Arbiter, ArbiterHandle};
 use castd_actors::Company;
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{CompanyConfig, OpenError, Running, StartError, open, start};
+use castd_actors::company::{Begin, CompanyConfig, OpenError, Running, StartError, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::shared::FatalReport;
 use castd_actors::wal_writer::{self, WalOptions};
@@ -93,6 +93,7 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
     }
     let handles = network_arbiters(&running);
     let server = serve(listeners, &company, &registry, &options, &handles)?;
+    server.open_gate();
     tracing::info!("ready to serve client requests");
     // Nobody listens where no service manager started us.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
@@ -112,7 +113,7 @@ fn start_company(config: &Config, registry: &Registry) -> Result<(Company, Runni
     {
         wal.spare_segments = wal.spare_segments.min(most);
     }
-    let opened = open(wal, &config.snap_dir(), identity, &cluster)?;
+    let opened = open(wal, &config.snap_dir(), identity, &Begin::Bootstrap(cluster), false)?;
     Ok(start(opened, &company_config(config, registry))?)
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use castd_proto::castdpb::request::Op;
-use castd_proto::castdpb::{ClusterVersion, MemberAttributes};
 use castd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::desk::Desk;
+use super::members::MembershipRules;
 use crate::lease_manager::LeaseMessage;
 use crate::mvcc::{Answer, Applied, LeaseKeys, MvccMessage, View};
+use crate::peer_transport::{PeerMessage, PeerStatus};
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftMessage, RaftStatus, ReadReply};
 use crate::shared::{Error, Inlet, MailboxStats, Published, Refused, Switchboard, ThreadInlet};
@@ -35,6 +36,10 @@ pub struct Company {
     pub(super) view: Published<View>,
     pub(super) status: Published<RaftStatus>,
     pub(super) board: Switchboard,
+    /// Questions to other members go here.
+    pub(super) peer_requests: Inlet<PeerMessage>,
+    pub(super) peers: Published<PeerStatus>,
+    pub(super) rules: MembershipRules,
     pub(super) lease_ttl_min_s: i64,
     /// Questions that may be with Mvcc at a time: its mailbox must always have
     /// room for RaftNode's whole window.
@@ -186,35 +191,6 @@ impl Company {
         self.ask_mvcc(|begun| MvccMessage::Defragment { begun }).await?;
         let records = DEFRAGMENT_RECORDS;
         while !self.ask_mvcc(|progress| MvccMessage::Scrub { records, progress }).await?.done {}
-        Ok(())
-    }
-
-    /// Tells the cluster this member's name and client URLs, and the version
-    /// that all members understand, where they are not known yet.
-    ///
-    /// # Errors
-    /// What the proposals meet.
-    pub async fn publish(
-        &self,
-        name: &str,
-        client_urls: &[String],
-        version: &str,
-    ) -> Result<(), Error> {
-        self.read_index().await?;
-        let view = self.view();
-        let known = view.cluster().members.get(&self.identity.member_id);
-        if known.is_none_or(|member| member.name != name || member.client_urls != client_urls) {
-            let attributes = MemberAttributes {
-                member_id: self.identity.member_id,
-                name: name.to_owned(),
-                client_urls: client_urls.to_vec(),
-            };
-            self.propose(Op::MemberAttributes(attributes)).await?;
-        }
-        if view.cluster().version.as_deref() != Some(version) {
-            let version = ClusterVersion { version: version.to_owned() };
-            self.propose(Op::ClusterVersion(version)).await?;
-        }
         Ok(())
     }
 

@@ -15,10 +15,13 @@
 
 mod desk;
 mod door;
+mod force_new;
+mod members;
 mod open;
 mod start;
 
 pub use desk::Desk;
 pub use door::{Company, LeaseInfo};
-pub use open::{OpenError, Opened, open};
+pub use members::MembershipRules;
+pub use open::{Begin, OpenError, Opened, open};
 pub use start::{CompanyConfig, Running, StartError, start};

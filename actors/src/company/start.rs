@@ -9,6 +9,7 @@ use prometheus::{IntCounter, Registry};
 use tokio::sync::Semaphore;
 
 use super::door::Company;
+use super::members::MembershipRules;
 use super::open::Opened;
 use crate::apply_loop::{ApplyCore, ApplyEdges, ApplyLoop};
 use crate::checkpointer::{
@@ -17,7 +18,7 @@ use crate::checkpointer::{
 use crate::compactor::{AutoCompaction, Compactor, CompactorEdges, Schedule, ScrubPace};
 use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings};
 use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, SealPolicy};
-use crate::peer_transport::PeerTransport;
+use crate::peer_transport::{PeerStatus, PeerTransport};
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftCompletion, RaftCore, RaftEdges, RaftNode, RaftSettings, RaftStatus};
 use crate::shared::{
@@ -53,6 +54,8 @@ pub struct CompanyConfig {
     /// Whether the only voter makes itself leader at once, without waiting for
     /// an election timeout.
     pub campaign_at_once: bool,
+    /// Which changes of the membership are refused.
+    pub rules: MembershipRules,
     /// A batch that takes longer to apply is logged.
     pub slow_apply: Duration,
     /// Applied entries in memory before the log there is compacted.
@@ -179,7 +182,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         store,
         view.clone(),
         MvccEdges {
-            raft: completed,
+            raft: completed.clone(),
             leases: leases.clone(),
             hub: hub.clone(),
             checkpointer: checkpointer.link(),
@@ -198,6 +201,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         "Raft messages for members that this one has no link to.",
     )?;
     registry.register(Box::new(undeliverable.clone()))?;
+    let peer_requests = peers.clone();
     let raft_edges = RaftEdges { wal: wal.clone(), apply, peers, status: status.clone() };
     let raft_node = RaftNode::new(
         raft_core,
@@ -210,7 +214,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     );
     let apply_loop = ApplyLoop::new(
         ApplyCore::new(cluster),
-        ApplyEdges { mvcc: mvcc.clone(), compactor },
+        ApplyEdges { mvcc: mvcc.clone(), compactor, raft: completed, peers: peer_requests.clone() },
         committed,
         FatalReport::clone(&fatal),
     );
@@ -271,6 +275,9 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         view,
         status,
         board,
+        peer_requests,
+        peers: Published::new(PeerStatus::default()),
+        rules: config.rules,
         lease_ttl_min_s: lease_ttl_min_s(config.election),
         questions: Arc::new(Semaphore::new(QUESTIONS)),
     };

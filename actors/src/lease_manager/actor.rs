@@ -96,6 +96,7 @@ impl LeaseManager {
                     self.core.change(change, now_ms);
                 }
             }
+            LeaseMessage::Reset(leases) => self.core.reset(leases, now_ms),
             LeaseMessage::KeepAlive { id, reply } => {
                 let answer = match self.core.is_leader() {
                     true => Ok(self.keep_alive(id, now_ms)),

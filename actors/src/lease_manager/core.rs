@@ -57,11 +57,19 @@ impl LeaseCore {
             in_flight: 0,
             leader: false,
         };
-        for (id, ttl_s, remaining_s) in leases {
-            core.change(LeaseChange::Granted { id, ttl_s }, now_ms);
-            core.change(LeaseChange::Remaining { id, remaining_s }, now_ms);
-        }
+        core.reset(leases, now_ms);
         core
+    }
+
+    /// Forgets every lease and goes on with these, as [`LeaseCore::new`] does.
+    pub fn reset(&mut self, leases: impl IntoIterator<Item = (i64, i64, i64)>, now_ms: u64) {
+        self.leases.clear();
+        self.by_end.clear();
+        self.in_flight = 0;
+        for (id, ttl_s, remaining_s) in leases {
+            self.change(LeaseChange::Granted { id, ttl_s }, now_ms);
+            self.change(LeaseChange::Remaining { id, remaining_s }, now_ms);
+        }
     }
 
     /// Takes in a change of the state machine.
@@ -239,6 +247,19 @@ mod tests {
         assert_eq!(core.expired(63_999), [] as [i64; 0]);
         assert_eq!(core.expired(64_000), [2], "three seconds were left, and the grace");
         assert_eq!(core.expired(71_000), [1]);
+    }
+
+    #[test]
+    fn a_reset_forgets_everything_but_who_leads() {
+        let mut core = leader();
+        core.change(granted(1, 1), 0);
+        core.change(granted(2, 100), 0);
+        assert_eq!(core.expired(1_000), [1], "its end is under way");
+        core.reset([(2, 50, 0), (3, 2, 1)], 10_000);
+        core.revoke_failed(1);
+        assert_eq!((core.list(), core.in_flight), (vec![3, 2], 0));
+        assert_eq!(core.keep_alive(1, 10_000), None);
+        assert_eq!(core.expired(12_000), [3]);
     }
 
     #[test]

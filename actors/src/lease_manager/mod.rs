@@ -25,6 +25,9 @@ use crate::shared::Error;
 pub enum LeaseMessage {
     /// The state machine's leases changed.
     Changed(Vec<LeaseChange>),
+    /// The state machine's leases are these now, whatever they were: id, granted
+    /// seconds, seconds left at the last checkpoint of the lease (0 for none).
+    Reset(Vec<(i64, i64, i64)>),
     /// Give the lease its full time again; answers with that time in seconds,
     /// or 0 when there is no such lease.
     KeepAlive {

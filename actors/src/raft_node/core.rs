@@ -7,9 +7,7 @@ use raft::{Config, RawNode, StateRole, Storage};
 
 use super::log_store::LogStore;
 use super::logger::logger;
-use super::messages::{
-    Propose, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
-};
+use super::messages::{Propose, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply};
 use crate::apply_loop::{Committed, CommittedEntry, Install};
 use crate::mvcc::Reply;
 use crate::shared::Error;

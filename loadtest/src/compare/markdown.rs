@@ -33,7 +33,7 @@ fn medians(medians: &[Median]) -> String {
     }
     for median in medians.iter().filter(|median| median.errors > 0) {
         let Median { work, server, errors, .. } = median;
-        let _ = write!(text, "\n**{errors} failed calls in {work} by {server}.**\n");
+        let _ = write!(text, "\n**{errors} faults in {work} by {server}.**\n");
     }
     text
 }

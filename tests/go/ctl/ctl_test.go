@@ -102,7 +102,7 @@ func TestCheckPerf(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	etcdctl, etcd := find(t, ctlEnv, "etcdctl", "version"), find(t, etcdEnv, "etcd", "--version")
-	servers := []*harness.Server{harness.StartBinary(t, etcd), harness.Start(t)}
+	servers := []*harness.Server{harness.StartBinary(t, etcd), harness.StartAlone(t)}
 	outputs := make([]string, len(servers))
 	var both sync.WaitGroup
 	for i, s := range servers {
