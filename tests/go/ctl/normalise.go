@@ -50,6 +50,7 @@ var clusterRules = []rule{
 	{regexp.MustCompile(`\b[0-9.]+ [kM]?B( +│)`), "<size>${1}", "size, table of 3.7"},
 	{regexp.MustCompile(`((?:true|false) +│ +(?:true|false) +│ +)[0-9]+( +│ +)[0-9]+( +│ +)[0-9]+( +│)`), "${1}<term>${2}<index>${3}<index>${4}", "raft term and index, table of 3.7"},
 	{regexp.MustCompile(`─{2,}`), "<line>", "table rules of 3.7"},
+	{regexp.MustCompile(`\b[0-9]+%`), "<percentage>", "share of the database that is free"},
 	{regexp.MustCompile(` +`), " ", "an id with leading zeros is padded"},
 }
 
