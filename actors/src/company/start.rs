@@ -42,6 +42,11 @@ const QUESTIONS: usize = 32;
 /// reads wait for room.
 const RAFT_REQUESTS: usize = 16_384;
 
+/// What a request may take beside two election timeouts, as in etcd.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a read index that nobody confirmed is asked for again, as in etcd.
+const READ_RETRY: Duration = Duration::from_millis(500);
+
 /// How a member is to run.
 #[derive(Clone)]
 pub struct CompanyConfig {
@@ -201,8 +206,9 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         "Raft messages for members that this one has no link to.",
     )?;
     registry.register(Box::new(undeliverable.clone()))?;
-    let peer_requests = peers.clone();
-    let raft_edges = RaftEdges { wal: wal.clone(), apply, peers, status: status.clone() };
+    let reachable = Published::new(PeerStatus::default());
+    let raft_edges =
+        RaftEdges { wal: wal.clone(), apply, peers, reachable, status: status.clone() };
     let raft_node = RaftNode::new(
         raft_core,
         raft_edges,
@@ -294,10 +300,16 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
 }
 
 fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSettings {
-    let ticks = config.election.as_nanos() / config.heartbeat.as_nanos().max(1);
+    let ticks = |time: Duration| {
+        let ticks = time.as_nanos() / config.heartbeat.as_nanos().max(1);
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    };
     RaftSettings {
         member_id,
-        election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX),
+        election_ticks: usize::try_from(ticks(config.election)).unwrap_or(usize::MAX),
+        request_timeout_ticks: ticks(REQUEST_TIMEOUT + 2 * config.election),
+        read_retry_ticks: ticks(READ_RETRY).max(1),
+        seed: rand::random(),
         pre_vote: config.pre_vote,
         campaign_at_once: config.campaign_at_once,
         snapshot_count: config.snapshot_count,
