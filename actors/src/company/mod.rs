@@ -15,12 +15,14 @@
 
 mod desk;
 mod door;
+mod leases;
 mod members;
 mod open;
 mod start;
 
 pub use desk::Desk;
-pub use door::{Company, LeaseInfo};
+pub use door::Company;
+pub use leases::LeaseInfo;
 pub use members::MembershipRules;
 pub use open::{OpenError, Opened, open};
 pub use start::{CompanyConfig, Running, StartError, start};
