@@ -111,7 +111,7 @@ impl Company {
             Some(answer::Answer::TimeToLive(lease)) => Ok(lease.found.then_some(LeaseInfo {
                 granted_ttl_s: lease.granted_ttl_s,
                 ttl_s: lease.ttl_s,
-                keys: lease.keys.into_iter().map(Into::into).collect(),
+                keys: lease.keys,
             })),
             _ => Err(Error::NotLeader),
         }

@@ -10,7 +10,7 @@ use super::*;
 const MEMBERS: usize = 3;
 const TICK_MS: u64 = 500;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     /// Time goes by; whoever does not stand still has its beats.
     Time(u64),
