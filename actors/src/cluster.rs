@@ -51,6 +51,14 @@ pub struct ClusterState {
 }
 
 impl ClusterState {
+    /// The members as raft counts them.
+    pub fn conf_state(&self) -> raft::eraftpb::ConfState {
+        let (learners, voters): (Vec<_>, Vec<_>) =
+            self.members.values().partition(|member| member.is_learner);
+        let ids = |members: Vec<&MemberInfo>| members.iter().map(|m| m.id).collect::<Vec<u64>>();
+        (ids(voters), ids(learners)).into()
+    }
+
     /// Whether any member raised the alarm.
     pub fn has_alarm(&self, alarm: AlarmType) -> bool {
         self.alarms.iter().any(|(kind, _)| *kind == alarm as i32)

@@ -2,7 +2,7 @@
 
 use actix::{Actor, AsyncContext, Context, StreamHandler};
 
-use super::{ApplyCore, ApplyMessage, Committed, Plan};
+use super::{ApplyCore, ApplyMessage, Committed, Install, Plan};
 use crate::compactor::CompactorMessage;
 use crate::mvcc::{ApplyBatch, MvccMessage, OperationKind};
 use crate::peer_transport::PeerMessage;
@@ -56,11 +56,7 @@ impl ApplyLoop {
 
     fn tell_of_members(&self, plan: &Plan) {
         if plan.members_changed {
-            let members = PeerMessage::Members(self.core.cluster());
-            let peers = self.edges.peers.clone();
-            // A burst of raft messages may fill the mailbox for a moment, and
-            // this one must not be lost. Those who wait for room keep their order.
-            actix::spawn(async move { drop(peers.send(members).await) });
+            self.tell_peers();
         }
         if !plan.conf_changes.is_empty() {
             let sent =
@@ -70,18 +66,43 @@ impl ApplyLoop {
         }
     }
 
+    fn tell_peers(&self) {
+        let members = PeerMessage::Members(self.core.cluster());
+        let peers = self.edges.peers.clone();
+        // A burst of raft messages may fill the mailbox for a moment, and
+        // this one must not be lost. Those who wait for room keep their order.
+        actix::spawn(async move { drop(peers.send(members).await) });
+    }
+
     fn hand_on(&self, batch: ApplyBatch) {
         let compacts =
             batch.operations.iter().any(|op| matches!(op.kind, OperationKind::Compaction(_)));
-        let sent = self.edges.mvcc.try_send(MvccMessage::Apply(batch));
+        self.send_to_mvcc(MvccMessage::Apply(batch));
+        if compacts {
+            self.wake_compactor();
+        }
+    }
+
+    /// Goes on from a snapshot's state. What of it is not needed is found as
+    /// after a compaction.
+    fn install(&mut self, install: Install) {
+        self.core = ApplyCore::new(install.spool.meta().cluster.clone());
+        self.tell_peers();
+        self.send_to_mvcc(MvccMessage::Install(install));
+        self.wake_compactor();
+    }
+
+    fn send_to_mvcc(&self, message: MvccMessage) {
+        let sent = self.edges.mvcc.try_send(message);
         assert!(
             !matches!(sent, Err(Refused::Full(_))),
             "Mvcc's mailbox holds RaftNode's whole window and what others may send"
         );
-        if compacts {
-            // A full mailbox means that the compactor is awake anyway.
-            let _ = self.edges.compactor.try_send(CompactorMessage::Compacted);
-        }
+    }
+
+    fn wake_compactor(&self) {
+        // A full mailbox means that the compactor is awake anyway.
+        let _ = self.edges.compactor.try_send(CompactorMessage::Compacted);
     }
 }
 
@@ -97,11 +118,17 @@ impl StreamHandler<Vec<ApplyMessage>> for ApplyLoop {
     fn handle(&mut self, batch: Vec<ApplyMessage>, _: &mut Self::Context) {
         let fatal = FatalReport::clone(&self.fatal);
         fail_stop(NAME, &fatal, || {
-            let committed = batch.into_iter().filter_map(|message| match message {
-                ApplyMessage::Committed(committed) => Some(committed),
-                ApplyMessage::Install(_) => None,
-            });
-            self.apply(committed.collect());
+            let mut together = Vec::new();
+            for message in batch {
+                match message {
+                    ApplyMessage::Committed(committed) => together.push(committed),
+                    ApplyMessage::Install(install) => {
+                        self.apply(std::mem::take(&mut together));
+                        self.install(install);
+                    }
+                }
+            }
+            self.apply(together);
         });
     }
 

@@ -15,6 +15,7 @@
 
 mod desk;
 mod door;
+mod force_new;
 mod leases;
 mod members;
 mod open;
@@ -24,5 +25,5 @@ pub use desk::Desk;
 pub use door::Company;
 pub use leases::LeaseInfo;
 pub use members::MembershipRules;
-pub use open::{OpenError, Opened, open};
+pub use open::{Begin, OpenError, Opened, open};
 pub use start::{CompanyConfig, Running, StartError, start};

@@ -259,7 +259,9 @@ func TestElection(t *testing.T) {
 
 func TestSTM(t *testing.T) {
 	t.Parallel()
-	c, ctx := client(t)
+	// After its first read an STM reads at that revision, serializably: from
+	// another member that may lag it is refused.
+	c, ctx := harness.Shared(t).ClientOfOne(t), harness.Context(t, testTimeout)
 	prefix := harness.Prefix(t)
 	const accounts, workers, transfers = 4, 4, 25
 	for i := range accounts {
