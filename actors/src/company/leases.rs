@@ -90,7 +90,7 @@ impl Company {
             };
             match answer {
                 Ok(lease) => return Ok(lease),
-                Err(Error::TooManyRequests) => return Err(Error::TooManyRequests),
+                Err(error @ (Error::TooManyRequests | Error::Stopped)) => return Err(error),
                 Err(_) if Instant::now() + LEADER_LOOK < until => {
                     tokio::time::sleep(LEADER_LOOK).await;
                 }

@@ -19,6 +19,7 @@ mod force_new;
 mod leases;
 mod members;
 mod open;
+mod questions;
 mod start;
 
 pub use desk::Desk;
