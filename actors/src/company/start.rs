@@ -16,7 +16,9 @@ use crate::checkpointer::{
     CheckpointEvents, CheckpointMetrics, Checkpointer, CheckpointerOptions, Sealed, StoreError,
 };
 use crate::compactor::{AutoCompaction, Compactor, CompactorEdges, Schedule, ScrubPace};
-use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings};
+use crate::lease_manager::{
+    LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings, RenewalSettings, Renewals,
+};
 use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, SealPolicy};
 use crate::peer_transport::{PeerStatus, PeerTransport};
 use crate::proposer::Proposer;
@@ -224,11 +226,25 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         committed,
         FatalReport::clone(&fatal),
     );
-    let grace = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
-    let lease_settings = LeaseSettings { promotion_grace_ms: grace, ..LeaseSettings::default() };
+    let election_ms = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
+    let lease_settings =
+        LeaseSettings { promotion_grace_ms: election_ms, ..LeaseSettings::default() };
+    let renewal_settings = RenewalSettings {
+        timeout_ms: u64::try_from(request_timeout(config).as_millis()).unwrap_or(u64::MAX),
+        confirm_ms: election_ms / 2,
+        ..RenewalSettings::default()
+    };
+    let lease_edges = LeaseEdges {
+        proposer: proposer.clone(),
+        raft: status.clone(),
+        raft_requests: raft_requests.clone(),
+        peers: peer_requests.clone(),
+        own: leases.clone(),
+    };
     let lease_manager = LeaseManager::new(
         LeaseCore::new(lease_settings, opened.leases, 0),
-        LeaseEdges { proposer: proposer.clone(), raft: status.clone() },
+        Renewals::new(renewal_settings),
+        lease_edges,
         zero,
         lease_messages,
         LeaseMetrics::new(registry)?,
@@ -285,6 +301,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         peers: Published::new(PeerStatus::default()),
         rules: config.rules,
         lease_ttl_min_s: lease_ttl_min_s(config.election),
+        request_timeout: request_timeout(config),
         questions: Arc::new(Semaphore::new(QUESTIONS)),
     };
     let running = Running {
@@ -324,6 +341,11 @@ fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSe
 fn first_id() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(0) << 20
+}
+
+/// How long a request may take, as etcd has it.
+fn request_timeout(config: &CompanyConfig) -> Duration {
+    Duration::from_secs(5) + 2 * config.election
 }
 
 /// A lease must outlive the election of a new leader: three halves of the
