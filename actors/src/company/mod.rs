@@ -18,6 +18,8 @@ mod door;
 mod force_new;
 mod members;
 mod open;
+#[cfg(test)]
+mod open_tests;
 mod start;
 
 pub use desk::Desk;
