@@ -145,7 +145,9 @@ impl Cluster {
     }
 
     fn status(&self, member: &Server) -> Result<StatusResponse, LoadError> {
-        block_on(async { ask::status(member.endpoint()).await.map_err(|error| self.failed(&error)) })
+        block_on(async {
+            ask::status(member.endpoint()).await.map_err(|error| self.failed(&error))
+        })
     }
 
     /// Waits until every member that is up has what was written before.
