@@ -11,7 +11,7 @@ use castd::grpc::FaceOptions;
 use castd::server::{Endpoint, Listeners, ServerOptions, Serving, serve};
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{Begin, CompanyConfig, Running, open, start};
+use castd_actors::company::{Begin, CompanyConfig, MembershipRules, Running, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::etcdserverpb::kv_client::KvClient;
@@ -56,6 +56,7 @@ async fn begin_closed(dir: &Path, faces: FaceOptions) -> Node {
         election: Duration::from_millis(1000),
         pre_vote: true,
         campaign_at_once: true,
+        rules: MembershipRules::default(),
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,

@@ -103,6 +103,10 @@ where
         Method::LeaseTimeToLive => unary(faces, method, request, lease::time_to_live).await,
         Method::LeaseLeases => unary(faces, method, request, lease::leases).await,
         Method::MemberList => unary(faces, method, request, cluster::member_list).await,
+        Method::MemberAdd => unary(faces, method, request, cluster::member_add).await,
+        Method::MemberRemove => unary(faces, method, request, cluster::member_remove).await,
+        Method::MemberUpdate => unary(faces, method, request, cluster::member_update).await,
+        Method::MemberPromote => unary(faces, method, request, cluster::member_promote).await,
         Method::Alarm => unary(faces, method, request, maintenance::alarm).await,
         Method::Status => unary(faces, method, request, maintenance::status).await,
         Method::Defragment => unary(faces, method, request, maintenance::defragment).await,
@@ -113,11 +117,7 @@ where
         Method::Authenticate => unary(faces, method, request, auth::authenticate).await,
         Method::HealthCheck => unary(faces, method, request, health::check).await,
         Method::HealthWatch => server_stream(faces, method, request, health::watch).await,
-        Method::MemberAdd
-        | Method::MemberRemove
-        | Method::MemberUpdate
-        | Method::MemberPromote
-        | Method::Snapshot
+        Method::Snapshot
         | Method::Downgrade
         | Method::AuthEnable
         | Method::AuthDisable

@@ -39,7 +39,7 @@ pub(super) enum Figure {
     GapBeforeMs,
     /// The longest time without a successful write after the leader was struck, milliseconds.
     GapMs,
-    /// The slowest write that succeeded, milliseconds.
+    /// The longest that a write waited for its answer, good or bad, milliseconds.
     SlowestMs,
     /// Writes that were answered with an error, or not at all.
     Failed,

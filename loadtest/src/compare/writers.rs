@@ -45,7 +45,7 @@ pub(super) struct Ack {
 pub(super) struct Journal {
     /// Acknowledged writes, in the order of the answers.
     pub(super) acks: Vec<Ack>,
-    /// The longest that one of those took.
+    /// The longest that a write waited for its answer, good or bad, from when it was due.
     pub(super) slowest: Duration,
     /// Numbers of writes that failed, or were never answered.
     pub(super) failed: Vec<u64>,
@@ -56,10 +56,10 @@ pub(super) struct Journal {
 impl Journal {
     fn note(&mut self, number: u64, due: Instant, answer: Result<PutResponse, CallError>) {
         let at = Instant::now();
+        self.slowest = self.slowest.max(at.saturating_duration_since(due));
         match answer.map(|response| response.header) {
             Ok(Some(header)) => {
                 self.acks.push(Ack { number, revision: header.revision, at });
-                self.slowest = self.slowest.max(at.saturating_duration_since(due));
             }
             Ok(None) => self.fail(number, "an answer without a header".into()),
             Err(error) => self.fail(number, error.to_string()),

@@ -16,11 +16,8 @@ import (
 // shortLog makes a leader forget its log soon.
 func shortLog(t *testing.T) []string {
 	t.Helper()
-	catchUp := "--snapshot-catchup-entries=50"
-	if harness.BinaryOlder(t, "3.6") {
-		catchUp = "--experimental-snapshot-catchup-entries=50"
-	}
-	return []string{"--snapshot-count=100", catchUp}
+	harness.NeedsBinary(t, "3.6") // older ones always keep 5000 entries
+	return []string{"--snapshot-count=100", "--snapshot-catchup-entries=50"}
 }
 
 // bulk writes keys from several clients, overwriting and deleting some.

@@ -62,9 +62,3 @@ func binaryVersion(t testing.TB) string {
 	t.Fatalf("%s --version does not say what it is: %s", binary(), out)
 	return ""
 }
-
-// BinaryOlder is Older before a server of the binary under test has started.
-func BinaryOlder(t testing.TB, minimum string) bool {
-	t.Helper()
-	return versionLess(binaryVersion(t), minimum)
-}
