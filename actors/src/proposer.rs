@@ -40,7 +40,20 @@ impl Proposer {
     /// operation meets when it is applied; [`Error::Stopped`] when the member
     /// ends meanwhile.
     pub async fn propose(&self, op: Op) -> Result<Applied, Error> {
-        let data = Request { op: Some(op), ..Request::default() }.encode_to_vec();
+        self.request(Request { op: Some(op), ..Request::default() }).await
+    }
+
+    /// Proposes what only the leader of `term` may decide.
+    ///
+    /// # Errors
+    /// As [`Self::propose`]; [`Error::LeaderChanged`] when another leader put it
+    /// in the log, where it does nothing.
+    pub async fn propose_in_term(&self, term: u64, op: Op) -> Result<Applied, Error> {
+        self.request(Request { only_in_term: term, op: Some(op), ..Request::default() }).await
+    }
+
+    async fn request(&self, request: Request) -> Result<Applied, Error> {
+        let data = request.encode_to_vec();
         self.send(data.len(), |id, reply| {
             RaftMessage::Propose(Propose { id, data: data.into(), reply })
         })

@@ -97,6 +97,9 @@ impl ApplyCore {
         let request = castdpb::Request::decode(entry.data).map_err(|error| error.to_string())?;
         let Some(op) = request.op else { return Ok(None) };
         let name = name(&op);
+        if request.only_in_term != 0 && request.only_in_term != entry.term {
+            return Ok(Some((name, OperationKind::Decided(Err(Error::LeaderChanged)))));
+        }
         let moves = matches!(op, Op::MemberPeerUrls(_));
         let kind = self.decide(op);
         plan.members_changed |= moves && matches!(kind, OperationKind::Decided(Ok(_)));
