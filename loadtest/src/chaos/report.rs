@@ -61,9 +61,19 @@ impl FaultReport {
         Self { kind, text, begin: seconds(begin), end: seconds(end), longest_gap_ms: 0.0, span }
     }
 
-    /// Fills in what clients felt.
-    pub(super) fn measure(&mut self, times: &Times) {
-        self.longest_gap_ms = times.longest_gap_ms(self.span.0, self.span.1 + AFTER);
+    /// Fills in what clients felt, given when the next fault began.
+    fn measure(&mut self, times: &Times, next: Moment) {
+        let until = (self.span.1 + AFTER).min(next);
+        self.longest_gap_ms = times.longest_gap_ms(self.span.0, until);
+    }
+}
+
+/// Fills in what clients felt of each fault.
+pub(super) fn measure(faults: &mut [FaultReport], times: &Times) {
+    let mut next = Moment::MAX;
+    for fault in faults.iter_mut().rev() {
+        fault.measure(times, next);
+        next = fault.span.0;
     }
 }
 
@@ -176,6 +186,10 @@ mod tests {
         assert_eq!(times.longest_gap_ms(4 * SECOND, 5 * SECOND), 4000.0);
         assert_eq!(times.longest_gap_ms(8 * SECOND, 8 * SECOND + 1), 1000.0);
         assert_eq!(times.longest_gap_ms(30 * SECOND, 40 * SECOND), 0.0);
+        let fault = |from, to| FaultReport::new("f", "f".into(), from * SECOND, to * SECOND);
+        let mut faults = [fault(2, 4), fault(9, 10)];
+        measure(&mut faults, &times);
+        assert_eq!(faults.map(|fault| fault.longest_gap_ms), [4000.0, 11_000.0]);
         assert_eq!(Times::new(&[]).longest_gap_ms(0, Moment::MAX), 0.0);
     }
 }

@@ -11,7 +11,7 @@ use super::fault::{Planned, plan};
 use super::history::{NEVER, Recorder};
 use super::inject;
 use super::leases::{LeaseRecord, Leases};
-use super::report::{FaultReport, RoundReport, Times};
+use super::report::{self, FaultReport, RoundReport, Times};
 use super::run_dir::RunDir;
 use super::settings::Settings;
 use super::watchers::{Watchers, read_all};
@@ -58,7 +58,7 @@ pub(crate) async fn run(settings: &Settings, seed: u64) -> Result<RoundReport, L
         }
     };
     let judgement = judge(&ran.evidence);
-    let report = report(settings, seed, ran, judgement);
+    let report = sum_up(settings, seed, ran, judgement);
     if settings.keep || !report.problems.is_empty() {
         dir.keep();
         return Ok(RoundReport { kept: Some(dir.path().to_owned()), ..report });
@@ -66,13 +66,11 @@ pub(crate) async fn run(settings: &Settings, seed: u64) -> Result<RoundReport, L
     Ok(report)
 }
 
-fn report(settings: &Settings, seed: u64, ran: Ran, judgement: Judgement) -> RoundReport {
+fn sum_up(settings: &Settings, seed: u64, ran: Ran, judgement: Judgement) -> RoundReport {
     let Ran { recorder, mut faults, mut problems, evidence, packets, cpu } = ran;
     let records = evidence.records;
     let times = Times::new(&records.successes);
-    for fault in &mut faults {
-        fault.measure(&times);
-    }
+    report::measure(&mut faults, &times);
     problems.extend(judgement.problems.iter().cloned());
     RoundReport {
         seed,
@@ -101,10 +99,7 @@ async fn carry_out(settings: &Settings, seed: u64, dir: &Path) -> Result<Ran, Lo
         seed,
     })?;
     cluster.start_all().await?;
-    let waiting = cluster.await_ready(READY_TIME_MAX).await;
-    if let Some(member) = waiting.first() {
-        return Err(cluster.problem(*member, "does not serve"));
-    }
+    first_start(&mut cluster).await?;
     let recorder = Recorder::new();
     let load = Load {
         clients: settings.clients,
@@ -122,6 +117,24 @@ async fn carry_out(settings: &Settings, seed: u64, dir: &Path) -> Result<Ran, Lo
     clients.stop().await;
     let leases = leases.stop().await;
     course.settle(leases, watchers).await
+}
+
+/// Waits until all members serve. One that ends instead ends the round.
+async fn first_start(cluster: &mut Cluster) -> Result<(), LoadError> {
+    let deadline = Instant::now() + READY_TIME_MAX;
+    loop {
+        let waiting = cluster.await_ready(LOOK_PERIOD).await;
+        if let Some(problem) = cluster.unexpected_ends().await?.first() {
+            return Err(LoadError::Usage(problem.to_string()));
+        }
+        match waiting.first() {
+            None => return Ok(()),
+            Some(member) if Instant::now() > deadline => {
+                return Err(cluster.problem(*member, "does not serve"));
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// A round under way.

@@ -97,19 +97,16 @@ fn version(binary: &Path) -> Result<String, LoadError> {
 }
 
 fn server_args(args: &ChaosArgs, version: &str) -> Vec<String> {
-    // The flag was an experiment up to etcd 3.5.
-    let catch_up = match version.strip_prefix("etcd Version: 3.") {
-        Some(rest) if rest.split('.').next().is_some_and(|minor| matches!(minor, "4" | "5")) => {
-            "--experimental-snapshot-catchup-entries"
-        }
-        _ => "--snapshot-catchup-entries",
-    };
-    let values = [
+    let mut values = vec![
         ("--heartbeat-interval", args.heartbeat_interval),
         ("--election-timeout", args.election_timeout),
         ("--snapshot-count", args.snapshot_count),
-        (catch_up, args.catchup_entries),
     ];
+    // etcd 3.4 and 3.5 have no such flag.
+    let old = ["etcd Version: 3.4.", "etcd Version: 3.5."];
+    if !old.iter().any(|old| version.starts_with(old)) {
+        values.push(("--snapshot-catchup-entries", args.catchup_entries));
+    }
     let mut all: Vec<String> =
         values.iter().map(|(flag, value)| format!("{flag}={value}")).collect();
     all.extend(args.server_arg.iter().cloned());
