@@ -107,8 +107,8 @@ impl<'de> Visitor<'de> for Object<'_> {
                 Meaning::Discovery => {
                     let value: serde_yaml_ng::Value = map.next_value()?;
                     if says_something(&value) {
-                        let reason = "discovery is not built in yet";
-                        let text = format!("discovery-config is not supported by castd: {reason}");
+                        let text = "discovery-config is not supported by castd: discovery is \
+                                    set by flags or variables only";
                         return Err(A::Error::custom(text));
                     }
                 }

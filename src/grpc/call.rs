@@ -118,6 +118,17 @@ impl Call {
         self.header(self.faces.company.view().revision())
     }
 
+    /// Gives `work` the time that the call has.
+    ///
+    /// # Errors
+    /// `Timeout`, or what the work meets.
+    pub(super) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::time::timeout(self.patience(), work).await.unwrap_or(Err(Error::Timeout))
+    }
+
     fn patience(&self) -> Duration {
         let limit = self.faces.options.request_timeout();
         self.timeout.map_or(limit, |timeout| timeout.min(limit))

@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use connection::Shared;
 use listeners::Socketed;
 
-use crate::grpc::{Faces, LeaderWatch, Phase};
+use crate::grpc::{Faces, Gate, LeaderWatch, Phase};
 use crate::http::HttpFaces;
 use crate::metrics::{CompanyCollector, Metrics, ProcessCollector};
 
@@ -39,10 +39,16 @@ pub struct Serving {
     phase: watch::Sender<Phase>,
     /// Ends when the last connection has.
     open: mpsc::Receiver<()>,
+    gate: Gate,
     drain: Duration,
 }
 
 impl Serving {
+    /// Lets gRPC calls through. Until then they wait, while HTTP is answered.
+    pub fn open_gate(&self) {
+        self.gate.open();
+    }
+
     /// Accepts nothing more, ends streams, lets calls finish for the time the options
     /// give them, and cuts what is left then.
     pub async fn stop(mut self) {
@@ -61,7 +67,8 @@ impl Drop for Serving {
     }
 }
 
-/// Puts the company behind the listeners. `arbiters` must not be empty; their figures and
+/// Puts the company behind the listeners. gRPC calls wait until
+/// [`open_gate`](Serving::open_gate). `arbiters` must not be empty; their figures and
 /// those of the faces go into `registry`, which `/metrics` shows.
 ///
 /// # Errors
@@ -75,7 +82,10 @@ pub fn serve(
 ) -> prometheus::Result<Serving> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let leaders = LeaderWatch::new();
-    let faces = faces(company, registry, options, phases, &leaders)?;
+    let gate = Gate::default();
+    let metrics = metrics(company, registry, options)?;
+    let faces = options.faces.clone();
+    let faces = Faces::new(company.clone(), faces, metrics, phases, &leaders, gate.clone());
     let posts: Vec<Post> = arbiters
         .iter()
         .enumerate()
@@ -100,23 +110,21 @@ pub fn serve(
             first.spawn(acceptor.clone().run(role, socket));
         }
     }
-    Ok(Serving { phase, open, drain: options.drain })
+    Ok(Serving { phase, open, gate, drain: options.drain })
 }
 
-fn faces(
+fn metrics(
     company: &Company,
     registry: &Registry,
     options: &ServerOptions,
-    phases: watch::Receiver<Phase>,
-    leaders: &LeaderWatch,
-) -> prometheus::Result<Faces> {
+) -> prometheus::Result<Arc<Metrics>> {
     let faces = &options.faces;
     let metrics = Arc::new(Metrics::new(registry, faces.extensive_metrics)?);
     let quota = crate::grpc::effective_quota(faces.quota_backend_bytes);
     let figures = CompanyCollector::new(company.clone(), &faces.version, quota)?;
     registry.register(Box::new(figures))?;
     registry.register(Box::new(ProcessCollector::new()?))?;
-    Ok(Faces::new(company.clone(), faces.clone(), metrics, phases, leaders))
+    Ok(metrics)
 }
 
 fn shared(faces: Faces, registry: &Registry, options: &ServerOptions) -> Shared {

@@ -9,15 +9,18 @@ use prometheus::{IntCounter, Registry};
 use tokio::sync::Semaphore;
 
 use super::door::Company;
+use super::members::MembershipRules;
 use super::open::Opened;
 use crate::apply_loop::{ApplyCore, ApplyEdges, ApplyLoop};
 use crate::checkpointer::{
     CheckpointEvents, CheckpointMetrics, Checkpointer, CheckpointerOptions, Sealed, StoreError,
 };
 use crate::compactor::{AutoCompaction, Compactor, CompactorEdges, Schedule, ScrubPace};
-use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings};
+use crate::lease_manager::{
+    LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings, RenewalSettings, Renewals,
+};
 use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, SealPolicy};
-use crate::peer_transport::PeerTransport;
+use crate::peer_transport::{PeerStatus, PeerTransport};
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftCompletion, RaftCore, RaftEdges, RaftNode, RaftSettings, RaftStatus};
 use crate::shared::{
@@ -41,6 +44,11 @@ const QUESTIONS: usize = 32;
 /// reads wait for room.
 const RAFT_REQUESTS: usize = 16_384;
 
+/// What a request may take beside two election timeouts, as in etcd.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a read index that nobody confirmed is asked for again, as in etcd.
+const READ_RETRY: Duration = Duration::from_millis(500);
+
 /// How a member is to run.
 #[derive(Clone)]
 pub struct CompanyConfig {
@@ -53,6 +61,8 @@ pub struct CompanyConfig {
     /// Whether the only voter makes itself leader at once, without waiting for
     /// an election timeout.
     pub campaign_at_once: bool,
+    /// Which changes of the membership are refused.
+    pub rules: MembershipRules,
     /// A batch that takes longer to apply is logged.
     pub slow_apply: Duration,
     /// Applied entries in memory before the log there is compacted.
@@ -179,7 +189,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         store,
         view.clone(),
         MvccEdges {
-            raft: completed,
+            raft: completed.clone(),
             leases: leases.clone(),
             hub: hub.clone(),
             checkpointer: checkpointer.link(),
@@ -198,7 +208,9 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         "Raft messages for members that this one has no link to.",
     )?;
     registry.register(Box::new(undeliverable.clone()))?;
-    let raft_edges = RaftEdges { wal: wal.clone(), apply, peers, status: status.clone() };
+    let reachable = Published::new(PeerStatus::default());
+    let raft_edges =
+        RaftEdges { wal: wal.clone(), apply, peers, reachable, status: status.clone() };
     let raft_node = RaftNode::new(
         raft_core,
         raft_edges,
@@ -210,15 +222,29 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     );
     let apply_loop = ApplyLoop::new(
         ApplyCore::new(cluster),
-        ApplyEdges { mvcc: mvcc.clone(), compactor },
+        ApplyEdges { mvcc: mvcc.clone(), compactor, raft: completed, peers: peer_requests.clone() },
         committed,
         FatalReport::clone(&fatal),
     );
-    let grace = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
-    let lease_settings = LeaseSettings { promotion_grace_ms: grace, ..LeaseSettings::default() };
+    let election_ms = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
+    let lease_settings =
+        LeaseSettings { promotion_grace_ms: election_ms, ..LeaseSettings::default() };
+    let renewal_settings = RenewalSettings {
+        timeout_ms: u64::try_from(request_timeout(config).as_millis()).unwrap_or(u64::MAX),
+        confirm_ms: election_ms / 2,
+        ..RenewalSettings::default()
+    };
+    let lease_edges = LeaseEdges {
+        proposer: proposer.clone(),
+        raft: status.clone(),
+        raft_requests: raft_requests.clone(),
+        peers: peer_requests.clone(),
+        own: leases.clone(),
+    };
     let lease_manager = LeaseManager::new(
         LeaseCore::new(lease_settings, opened.leases, 0),
-        LeaseEdges { proposer: proposer.clone(), raft: status.clone() },
+        Renewals::new(renewal_settings),
+        lease_edges,
         zero,
         lease_messages,
         LeaseMetrics::new(registry)?,
@@ -271,7 +297,11 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         view,
         status,
         board,
+        peer_requests,
+        peers: Published::new(PeerStatus::default()),
+        rules: config.rules,
         lease_ttl_min_s: lease_ttl_min_s(config.election),
+        request_timeout: request_timeout(config),
         questions: Arc::new(Semaphore::new(QUESTIONS)),
     };
     let running = Running {
@@ -287,10 +317,16 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
 }
 
 fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSettings {
-    let ticks = config.election.as_nanos() / config.heartbeat.as_nanos().max(1);
+    let ticks = |time: Duration| {
+        let ticks = time.as_nanos() / config.heartbeat.as_nanos().max(1);
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    };
     RaftSettings {
         member_id,
-        election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX),
+        election_ticks: usize::try_from(ticks(config.election)).unwrap_or(usize::MAX),
+        request_timeout_ticks: ticks(REQUEST_TIMEOUT + 2 * config.election),
+        read_retry_ticks: ticks(READ_RETRY).max(1),
+        seed: rand::random(),
         pre_vote: config.pre_vote,
         campaign_at_once: config.campaign_at_once,
         snapshot_count: config.snapshot_count,
@@ -305,6 +341,11 @@ fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSe
 fn first_id() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(0) << 20
+}
+
+/// How long a request may take, as etcd has it.
+fn request_timeout(config: &CompanyConfig) -> Duration {
+    Duration::from_secs(5) + 2 * config.election
 }
 
 /// A lease must outlive the election of a new leader: three halves of the

@@ -1,6 +1,8 @@
 //! The cluster the member is in.
 
-use super::{DISCOVERY, FileKey, Flag, SINCE_3_4, SINCE_3_6, Section, Support, Versions, versions};
+use super::{
+    FileKey, Flag, SINCE_3_4, SINCE_3_6, Section, Support, TLS, V2_DISCOVERY, Versions, versions,
+};
 use crate::config::value::Kind;
 
 const TO_3_6: Versions = versions(4, 6);
@@ -16,9 +18,7 @@ const fn discovery(
     default: &'static str,
     help: &'static str,
 ) -> Flag {
-    Flag::new(Section::Clustering, name, kind, default, SINCE_3_6, help)
-        .not_yet(DISCOVERY)
-        .file(FileKey::None)
+    Flag::new(Section::Clustering, name, kind, default, SINCE_3_6, help).file(FileKey::None)
 }
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -32,13 +32,13 @@ pub(super) const FLAGS: &[Flag] = &[
         "initial-cluster",
         Kind::Text,
         "default=http://localhost:2380",
-        "The members a new cluster begins with, as name=url,... Only one member so far.",
+        "The members a new cluster begins with, as name=url,...",
     ),
     flag(
         "initial-cluster-state",
         Kind::OneOf(&["new", "existing"]),
         "new",
-        "Begin a cluster (new), or join one (existing, not built in yet). Without meaning\n    once the member has data.",
+        "Begin a cluster (new), or join one (existing). Without meaning once the member has\n    data.",
     ),
     flag(
         "initial-cluster-token",
@@ -52,10 +52,8 @@ pub(super) const FLAGS: &[Flag] = &[
         "http://localhost:2379",
         "The client URLs this member tells clients. Required with --listen-client-urls.",
     ),
-    flag("discovery-srv", Kind::Text, "", "The DNS domain whose SRV records name the cluster.")
-        .not_yet(DISCOVERY),
-    flag("discovery-srv-name", Kind::Text, "", "A suffix of the SRV name asked for.")
-        .not_yet(DISCOVERY),
+    flag("discovery-srv", Kind::Text, "", "The DNS domain whose SRV records name the cluster."),
+    flag("discovery-srv-name", Kind::Text, "", "A suffix of the SRV name asked for."),
     discovery("discovery-token", Kind::Text, "", "v3 discovery: the cluster's token."),
     discovery(
         "discovery-endpoints",
@@ -82,16 +80,20 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Bool,
         "true",
         "v3 discovery: connect without TLS.",
-    ),
+    )
+    .not_yet(TLS),
     discovery(
         "discovery-insecure-skip-tls-verify",
         Kind::Bool,
         "false",
         "v3 discovery: do not check the server's certificate.",
-    ),
-    discovery("discovery-cert", Kind::Text, "", "v3 discovery: the client certificate's file."),
-    discovery("discovery-key", Kind::Text, "", "v3 discovery: the client key's file."),
-    discovery("discovery-cacert", Kind::Text, "", "v3 discovery: the trusted authorities' file."),
+    )
+    .not_yet(TLS),
+    discovery("discovery-cert", Kind::Text, "", "v3 discovery: the client certificate's file.")
+        .not_yet(TLS),
+    discovery("discovery-key", Kind::Text, "", "v3 discovery: the client key's file.").not_yet(TLS),
+    discovery("discovery-cacert", Kind::Text, "", "v3 discovery: the trusted authorities' file.")
+        .not_yet(TLS),
     discovery("discovery-user", Kind::Text, "", "v3 discovery: user, or user:password."),
     discovery("discovery-password", Kind::Text, "", "v3 discovery: the user's password."),
     Flag::new(
@@ -102,7 +104,7 @@ pub(super) const FLAGS: &[Flag] = &[
         TO_3_6,
         "v2 discovery: the cluster's URL.",
     )
-    .not_yet(DISCOVERY),
+    .not_yet(V2_DISCOVERY),
     Flag::new(
         Section::Clustering,
         "discovery-proxy",
@@ -111,22 +113,21 @@ pub(super) const FLAGS: &[Flag] = &[
         TO_3_6,
         "v2 discovery: an HTTP proxy to reach the service by.",
     )
-    .not_yet(DISCOVERY),
+    .not_yet(V2_DISCOVERY),
     flag(
         "discovery-fallback",
         Kind::OneOf(&["exit", "proxy"]),
         "exit",
         "What to do when discovery fails. Only exit is left.",
     )
-    .not_yet(DISCOVERY)
+    .not_yet(V2_DISCOVERY)
     .file(FileKey::None),
     flag(
         "strict-reconfig-check",
         Kind::Bool,
         "true",
         "Refuse membership changes that would lose quorum.",
-    )
-    .not_yet("membership cannot be changed yet"),
+    ),
     flag(
         "pre-vote",
         Kind::Bool,
