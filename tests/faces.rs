@@ -65,6 +65,8 @@ async fn begin_closed(dir: &Path, faces: FaceOptions) -> Node {
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
+        version: "3.7.1".to_owned(),
+        max_request_bytes: 1536 << 10,
         registry: registry.clone(),
         fatal: Arc::new(|actor, what| panic!("{actor}: {what}")),
     };

@@ -21,7 +21,7 @@ use super::begin::{Way, way};
 use super::data_dir::{DataDir, DataDirError};
 use super::options::server_options;
 use super::version;
-use crate::config::{self, Config, Discovery};
+use crate::config::{self, Config, Discovery, ETCD_VERSION};
 use crate::logging::FATAL;
 use crate::metrics::show_features;
 use crate::server::{Listeners, Serving, serve};
@@ -180,6 +180,8 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         scrub: ScrubPace { records, pause: config.compaction_sleep_interval },
         watch_progress: config.watch_progress_notify_interval,
         watch_fragment_bytes: usize::try_from(fragment).unwrap_or(usize::MAX),
+        version: ETCD_VERSION.to_owned(),
+        max_request_bytes: usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX),
         registry: registry.clone(),
         fatal: fatal(),
     }

@@ -23,6 +23,7 @@ use castd_actors::Company;
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tonic::service::Routes;
 
 use connection::Shared;
 use listeners::Socketed;
@@ -92,7 +93,8 @@ pub fn serve(
         .map(|(thread, arbiter)| {
             let (door, desk) = company.with_desk(thread);
             arbiter.spawn(desk.run());
-            let shared = Arc::new(shared(faces.at(door), registry, options));
+            let peers = door.peer_calls();
+            let shared = Arc::new(shared(faces.at(door), peers, registry, options));
             Post { arbiter: arbiter.clone(), shared }
         })
         .collect();
@@ -127,7 +129,12 @@ fn metrics(
     Ok(metrics)
 }
 
-fn shared(faces: Faces, registry: &Registry, options: &ServerOptions) -> Shared {
+fn shared(
+    faces: Faces,
+    peer_calls: Routes,
+    registry: &Registry,
+    options: &ServerOptions,
+) -> Shared {
     let faces = Arc::new(faces);
     let http = HttpFaces::new(Arc::clone(&faces), registry.clone());
     Shared {
@@ -135,6 +142,7 @@ fn shared(faces: Faces, registry: &Registry, options: &ServerOptions) -> Shared 
         http: http.client_routes(),
         metrics: http.metrics_routes(),
         peer: http.peer_routes(),
+        peer_calls,
         builder: connection::builder(options),
     }
 }
@@ -218,7 +226,8 @@ impl Acceptor {
     ) {
         let Ok(socket) = stream.detach() else { return };
         let shared = Arc::clone(&post.shared);
-        let alive = self.alive.clone();
+        // Nobody waits for the other members to leave.
+        let alive = (role != Role::Peer).then(|| self.alive.clone());
         post.arbiter.spawn(async move {
             let Ok(stream) = S::attach(socket) else { return };
             // As a task of the runtime itself, not of the arbiter's local set.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use castd_proto::castdpb::request::Op;
 use castd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tonic::service::Routes;
 
 use super::desk::Desk;
 use super::members::MembershipRules;
 use crate::lease_manager::LeaseMessage;
 use crate::mvcc::{Answer, Applied, MvccMessage, View};
-use crate::peer_transport::{PeerMessage, PeerStatus};
+use crate::peer_transport::{PeerMessage, PeerService, PeerStatus};
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftMessage, RaftStatus, ReadReply};
 use crate::shared::{Error, Inlet, MailboxStats, Published, Refused, Switchboard, ThreadInlet};
@@ -46,6 +47,8 @@ pub struct Company {
     /// Questions that may be with Mvcc at a time: its mailbox must always have
     /// room for RaftNode's whole window.
     pub(super) questions: Arc<Semaphore>,
+    /// What other members call; none while it is being made.
+    pub(super) peer_service: Option<PeerService>,
 }
 
 impl Company {
@@ -123,6 +126,12 @@ impl Company {
         let (desk, courier, reads) = Desk::new(thread, &self.board, self.raft_requests.clone());
         let proposer = self.proposer.clone().with_courier(courier);
         (Self { proposer, reads: Some(reads), ..self.clone() }, desk)
+    }
+
+    /// The calls of other members, for requests to `/castdpb.Peer/*`.
+    pub fn peer_calls(&self) -> Routes {
+        let service = self.peer_service.as_ref().map(PeerService::server);
+        service.map_or_else(Routes::default, Routes::new)
     }
 
     /// Opens a watch stream.

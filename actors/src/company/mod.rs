@@ -19,6 +19,7 @@ mod force_new;
 mod leases;
 mod members;
 mod open;
+mod peers;
 mod questions;
 mod start;
 

@@ -90,6 +90,8 @@ pub struct Opened {
     pub checkpoints: SledStore,
     /// Leases with the seconds granted and left.
     pub leases: Vec<(i64, i64, i64)>,
+    /// Where checkpoints are kept, and snapshots that come.
+    pub snap_dir: PathBuf,
 }
 
 /// raft's log as it was found or made.
@@ -154,6 +156,7 @@ pub fn open(
         wal,
         checkpoints,
         leases: meta.leases,
+        snap_dir: snap_dir.to_path_buf(),
     })
 }
 

@@ -65,6 +65,12 @@ struct Room {
     closed: watch::Sender<bool>,
 }
 
+impl std::fmt::Debug for PeerService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerService").field("settings", &self.room.settings).finish_non_exhaustive()
+    }
+}
+
 type Answers = Pin<Box<dyn Stream<Item = Result<Delivered, Status>> + Send>>;
 
 impl PeerService {
