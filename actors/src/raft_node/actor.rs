@@ -93,9 +93,14 @@ impl RaftNode {
             let full = matches!(sent, Err(Refused::Full(_)));
             assert!(!full, "ApplyLoop's mailbox holds the whole window");
         }
-        if !effects.messages.is_empty() {
-            // A message to a peer may always be lost: raft sends it again.
-            let _ = self.edges.peers.try_send(PeerMessage::Send(effects.messages));
+        if effects.messages.is_empty() {
+            return;
+        }
+        // A message to a peer may be lost; raft has to know, so that it does not
+        // wait for what never left.
+        let sent = self.edges.peers.try_send(PeerMessage::Send(effects.messages));
+        if let Err(Refused::Full(PeerMessage::Send(messages))) = sent {
+            self.core.lost(&messages);
         }
     }
 
