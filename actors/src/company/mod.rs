@@ -19,7 +19,6 @@ mod force_new;
 mod leases;
 mod members;
 mod open;
-mod peers;
 mod questions;
 mod start;
 
