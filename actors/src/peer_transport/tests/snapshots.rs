@@ -18,7 +18,7 @@ fn state(kib: usize) -> Box<Export> {
     let mut store = Store::default();
     for number in 0..kib {
         let key = Bytes::from(format!("key/{number}"));
-        let value = (0..1024).map(|i| (i * number * 2_654_435_761 >> 7) as u8).collect();
+        let value = (0..1024).map(|i| ((i * number * 2_654_435_761) >> 7) as u8).collect();
         store.put(PutRequest { key, value, ..PutRequest::default() }).unwrap();
     }
     store.finish_batch();
