@@ -61,7 +61,9 @@ pub(super) async fn member_promote(
     call: Call,
     request: MemberPromoteRequest,
 ) -> Result<MemberPromoteResponse, Failure> {
-    call.in_time(call.faces.company.promote_member(request.id)).await?;
+    let promoted = call.in_time(call.faces.company.promote_member(request.id)).await;
+    call.faces.metrics.faces.learner_promoted(promoted.err());
+    promoted?;
     Ok(MemberPromoteResponse { header: call.header(0), members: members(&call) })
 }
 

@@ -129,9 +129,11 @@ impl Faces {
         self.phase.clone()
     }
 
-    /// Changes whenever this member has gone without a leader for too long.
+    /// Changes whenever this member has gone without a leader for too long, from now on.
     pub(super) fn leaderless(&self) -> watch::Receiver<u64> {
-        self.leaderless.clone()
+        let mut leaderless = self.leaderless.clone();
+        leaderless.mark_unchanged();
+        leaderless
     }
 }
 

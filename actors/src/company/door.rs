@@ -67,6 +67,13 @@ impl Company {
         self.status.get()
     }
 
+    /// Whether this member is in the cluster without a vote.
+    pub fn is_learner(&self) -> bool {
+        let view = self.view.get();
+        let own = view.cluster().members.get(&self.identity.member_id);
+        own.is_some_and(|member| member.is_learner)
+    }
+
     /// Every mailbox of the company.
     pub fn mailboxes(&self) -> Vec<Arc<MailboxStats>> {
         self.board.all()

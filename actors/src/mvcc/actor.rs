@@ -56,7 +56,7 @@ pub struct Mvcc {
     pub(super) policy: SealPolicy,
     /// A batch that takes longer is logged.
     slow_apply: Duration,
-    metrics: MvccMetrics,
+    pub(super) metrics: MvccMetrics,
     /// When the defragmentation under way began.
     defragmenting: Option<Instant>,
     pub(super) sealing: Sealing,

@@ -112,6 +112,7 @@ impl Mvcc {
     /// member's disk: it must not go on, and asks for another one when it starts.
     pub(super) fn install(&mut self, install: &Install) {
         let Install { index, term, spool } = install;
+        self.metrics.installing.set(1);
         let (store, meta) = match spool.load() {
             Ok(loaded) => loaded,
             Err(error) => panic!("the snapshot at index {index} cannot be installed: {error}"),
@@ -132,6 +133,7 @@ impl Mvcc {
             Sealing::Idle => self.seal_installed(job),
             _ => self.sealing = Sealing::GrownBefore(Box::new(job)),
         }
+        self.metrics.installing.set(0);
     }
 
     fn seal_installed(&mut self, job: SealJob) {
