@@ -206,10 +206,7 @@ fn network(
     Ok(text)
 }
 
-async fn kill(
-    cluster: &mut Cluster,
-    members: Vec<usize>,
-) -> Result<(String, Undo), LoadError> {
+async fn kill(cluster: &mut Cluster, members: Vec<usize>) -> Result<(String, Undo), LoadError> {
     for member in &members {
         cluster.expect_down(*member);
         let gone = cluster.on(*member, |room| room.signal(Signal::KILL)).await;
@@ -278,7 +275,9 @@ async fn replace(cluster: &mut Cluster, member: usize) -> Result<String, LoadErr
     let added = retry(|| async {
         match cluster.add_learner(via, member).await {
             // An earlier attempt whose answer was lost.
-            Err(Failure::Refused(text)) if text.contains("exist") => cluster.find(via, member).await,
+            Err(Failure::Refused(text)) if text.contains("exist") => {
+                cluster.find(via, member).await
+            }
             other => other,
         }
     })

@@ -43,8 +43,11 @@ pub(super) async fn single(
         }
         Input::Delete => {
             let key_bytes = key_bytes(key);
-            let request =
-                DeleteRangeRequest { key: key_bytes, prev_kv: true, ..DeleteRangeRequest::default() };
+            let request = DeleteRangeRequest {
+                key: key_bytes,
+                prev_kv: true,
+                ..DeleteRangeRequest::default()
+            };
             let answer: DeleteRangeResponse = session.call(DELETE, &request).await?;
             done(answer.header.as_ref(), seen(key, &answer.prev_kvs)?, answer.deleted > 0)
         }
@@ -91,9 +94,8 @@ pub(super) async fn get_both(
     let request = TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
     let answer: TxnResponse = session.call(TXN, &request).await?;
     let ranges = ranges(&answer, keys.len())?;
-    let output = |nth: usize| {
-        done(answer.header.as_ref(), seen(keys[nth], &ranges[nth].kvs)?, false)
-    };
+    let output =
+        |nth: usize| done(answer.header.as_ref(), seen(keys[nth], &ranges[nth].kvs)?, false);
     Ok([output(0)?, output(1)?])
 }
 
