@@ -35,9 +35,6 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 512 * 1024;
 /// The pause before a member tries again to tell the cluster who it is.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a member looks whether it still is one.
-const REMOVAL_LOOK: Duration = Duration::from_millis(200);
-
 /// How long a removed member goes on.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -248,10 +245,7 @@ async fn end(company: &Company, signals: &mut Signals) -> Ended {
 /// Returns when this member was removed from its cluster, a moment later: the others
 /// may have to hear of it from here, and whoever asked for it.
 async fn removal(company: &Company) {
-    let own = company.identity().member_id;
-    while !company.view().cluster().removed.contains(&own) && !company.peers().removed {
-        tokio::time::sleep(REMOVAL_LOOK).await;
-    }
+    company.own_removal().await;
     let error = "the member has been permanently removed from the cluster";
     tracing::warn!(error, "server error");
     tracing::warn!("data-dir used by this member must be removed");
