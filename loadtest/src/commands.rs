@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::chaos;
 use crate::cli::{
     Command, EmptyArgs, FillArgs, MixedArgs, OutputArgs, PutArgs, RangeArgs, TxnArgs, WatchArgs,
 };
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<bool, LoadError> {
         Command::Empty(args) => run_empty(&args),
         Command::EmptyServer(args) => empty::serve(args.listen).map(|()| true),
         Command::Compare(args) => compare::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
     }
 }
 

@@ -54,6 +54,20 @@ pub(crate) enum LoadError {
         /// What went wrong, with the end of its log.
         problem: String,
     },
+    /// Only a privileged program may do this.
+    #[error(
+        "cannot make {what}: {source} (this needs root, and for some faults mkfs.ext4; --network plain does without)"
+    )]
+    Rights {
+        /// What was to be made.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A signal ended the run.
+    #[error("interrupted")]
+    Interrupted,
     /// Options that contradict each other or cannot be met.
     #[error("{0}")]
     Usage(String),

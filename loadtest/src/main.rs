@@ -9,7 +9,9 @@
 //! | [`keys`], [`latency`], [`process`] | keys and values; histograms; CPU, memory, disk writes |
 //! | [`report`], [`progress`] | what people and programs get to read |
 //! | [`compare`] | starts servers in turns and prints ratios |
+//! | [`chaos`] | starts a cluster, does it harm, checks what it promised |
 
+mod chaos;
 mod cli;
 mod commands;
 mod compare;
@@ -34,6 +36,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FAILED_CALLS: u8 = 1;
 /// Exit status when there was no run. The same as for options that cannot be read.
 const NO_RUN: u8 = 2;
+/// Exit status when the rights for a run are missing.
+const NO_RIGHTS: u8 = 3;
 
 fn main() -> ExitCode {
     match commands::run(cli::Cli::parse().command) {
@@ -41,7 +45,8 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(FAILED_CALLS),
         Err(error) => {
             eprintln!("loadtest: {error}");
-            ExitCode::from(NO_RUN)
+            let is_rights = matches!(error, error::LoadError::Rights { .. });
+            ExitCode::from(if is_rights { NO_RIGHTS } else { NO_RUN })
         }
     }
 }

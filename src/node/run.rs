@@ -276,7 +276,9 @@ async fn stop(
     ended: Ended,
     election: Duration,
 ) {
-    tracing::info!(?ended, "shutting down");
+    if let Ended::Signal(signal) = ended {
+        tracing::info!(signal, "received signal; shutting down");
+    }
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     hand_over(company, election).await;
     server.stop().await;

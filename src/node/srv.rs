@@ -72,7 +72,12 @@ async fn look_up(service: &str, domain: &str) -> Result<Vec<Place>, String> {
     let resolver = Resolver::builder_tokio().and_then(|builder| builder.build());
     let resolver = resolver.map_err(|error| error.to_string())?;
     let name = format!("_{service}._tcp.{}.", domain.trim_end_matches('.'));
-    let answer = resolver.srv_lookup(name).await.map_err(|error| error.to_string())?;
+    let answer = resolver.srv_lookup(name.as_str()).await.map_err(|error| {
+        match error.is_no_records_found() {
+            true => format!("lookup {}: no such host", name.trim_end_matches('.')),
+            false => format!("lookup {}: {error}", name.trim_end_matches('.')),
+        }
+    })?;
     let mut records: Vec<(u16, String, u16)> = Vec::new();
     for record in answer.answers() {
         if let RData::SRV(srv) = &record.data {

@@ -19,7 +19,8 @@ mod force_new;
 mod leases;
 mod members;
 mod open;
-mod peers;
+#[cfg(test)]
+mod open_tests;
 mod questions;
 mod start;
 

@@ -161,7 +161,7 @@ pub fn open(
 }
 
 /// A new member's first checkpoint: nothing but who is in the cluster.
-fn seal_first(
+pub(super) fn seal_first(
     checkpoints: &mut SledStore,
     identity: Identity,
     begin: &Begin,

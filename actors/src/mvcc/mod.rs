@@ -13,6 +13,8 @@ mod block;
 mod checkpoint;
 mod hash;
 mod index;
+#[cfg(test)]
+mod install_tests;
 mod leases;
 mod log;
 mod messages;

@@ -1,7 +1,7 @@
 //! A snapshot that comes from another member: off the wire, onto the disk.
 
 use std::io;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use castd_proto::castdpb::{SnapshotPiece, snapshot_piece};
@@ -12,41 +12,17 @@ use tonic::{Status, Streaming};
 
 use super::settings::PeerSettings;
 use crate::raft_node::RaftInbound;
-use crate::snapshot::Spool;
+use crate::snapshot::{SnapshotError, Spool, SpoolWriter};
 
 /// Pieces between the wire and the disk.
 const PIECES_AHEAD: usize = 4;
-
-/// Where snapshots are written to.
-pub trait SpoolRoom: Send + Sync + 'static {
-    /// Begins a snapshot.
-    ///
-    /// # Errors
-    /// When the disk takes none.
-    fn create(&self) -> io::Result<Box<dyn SpoolSink>>;
-}
-
-/// A snapshot that is being written. Dropping it removes what there is.
-pub trait SpoolSink: Send {
-    /// Appends a piece.
-    ///
-    /// # Errors
-    /// When the disk fails, or the piece cannot be right.
-    fn write(&mut self, piece: &[u8]) -> io::Result<()>;
-
-    /// Ends the snapshot and makes it durable.
-    ///
-    /// # Errors
-    /// When the snapshot is not whole, or the disk fails.
-    fn finish(self: Box<Self>) -> io::Result<Spool>;
-}
 
 /// Receives a whole snapshot of the member `from`.
 pub(super) async fn receive(
     mut pieces: Streaming<SnapshotPiece>,
     from: u64,
     settings: &PeerSettings,
-    spools: &Arc<dyn SpoolRoom>,
+    dir: &Path,
 ) -> Result<RaftInbound, Status> {
     let next = timeout(settings.snapshot_stall, pieces.message()).await;
     let message = match next.map_err(|_| stalled())??.and_then(|first| first.piece) {
@@ -59,8 +35,8 @@ pub(super) async fn receive(
     tracing::info!({ "remote-peer-id" = peer, index }, "receiving a snapshot");
 
     let (ahead, writes) = mpsc::channel(PIECES_AHEAD);
-    let spools = Arc::clone(spools);
-    let writer = tokio::task::spawn_blocking(move || write(spools.as_ref(), writes));
+    let dir = PathBuf::from(dir);
+    let writer = tokio::task::spawn_blocking(move || write(&dir, writes));
     let fed = feed(pieces, ahead, settings).await;
     // The writer says why it takes no more; what the sender did wrong comes after that.
     let written = writer.await.map_err(|e| Status::internal(e.to_string()))?;
@@ -116,15 +92,13 @@ async fn feed(
 }
 
 /// Writes what comes; an error without a reason means that the rest did not come.
-fn write(
-    spools: &dyn SpoolRoom,
-    mut writes: mpsc::Receiver<Write>,
-) -> Result<Spool, Option<io::Error>> {
-    let mut sink = spools.create().map_err(Some)?;
+fn write(dir: &Path, mut writes: mpsc::Receiver<Write>) -> Result<Spool, Option<SnapshotError>> {
+    let failed = |source: io::Error| SnapshotError::Io { path: dir.to_owned(), source };
+    let mut spool = SpoolWriter::create(dir).map_err(|error| Some(failed(error)))?;
     loop {
         match writes.blocking_recv() {
-            Some(Some(piece)) => sink.write(&piece).map_err(Some)?,
-            Some(None) => return sink.finish().map_err(Some),
+            Some(Some(piece)) => spool.write(&piece).map_err(|error| Some(failed(error)))?,
+            Some(None) => return spool.finish().map_err(Some),
             None => return Err(None),
         }
     }

@@ -38,10 +38,9 @@ mod snapshot_lane;
 mod wire;
 
 pub use actor::{PeerEdges, PeerTransport};
-pub use intake::{SpoolRoom, SpoolSink};
 pub use messages::{Notice, PeerMessage, PeerStatus};
 pub use metrics::PeerMetrics;
 pub use service::{PeerService, Questions, ServiceEdges};
 pub use settings::PeerSettings;
-pub use snapshot_lane::{SnapshotExport, SnapshotSource};
+pub use snapshot_lane::SnapshotSource;
 pub use wire::Refusal;

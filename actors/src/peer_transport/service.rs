@@ -1,5 +1,6 @@
 //! The service that other members call.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::intake::{self, SpoolRoom};
+use super::intake;
 use super::messages::{Notice, PeerMessage};
 use super::metrics::{CallerFigures, PeerMetrics};
 use super::queue::Lane;
@@ -46,8 +47,8 @@ pub struct ServiceEdges {
     pub view: Published<View>,
     /// Who answers questions.
     pub questions: Arc<dyn Questions>,
-    /// Where snapshots that come wait to be installed.
-    pub spools: Arc<dyn SpoolRoom>,
+    /// The directory where snapshots that come wait to be installed.
+    pub spool_dir: PathBuf,
 }
 
 /// The service `castdpb.Peer`. Clones are the same service.
@@ -210,7 +211,7 @@ impl Peer for PeerService {
         };
         let guard = self.room.metrics.caller(from).snapshots.begin();
         let (edges, settings) = (&self.room.edges, &self.room.settings);
-        let receive = intake::receive(request.into_inner(), from, settings, &edges.spools);
+        let receive = intake::receive(request.into_inner(), from, settings, &edges.spool_dir);
         let mut closed = self.room.closed.subscribe();
         let received = tokio::select! {
             received = receive => received?,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use castd_proto::castdpb::{SnapshotPiece, snapshot_piece};
 use futures::future::BoxFuture;
 use futures::stream::{self, Stream, StreamExt};
-use raft::eraftpb::{ConfState, Message};
+use raft::eraftpb::Message;
 use tokio::sync::mpsc;
 use tokio::time::{interval_at, sleep, timeout};
 
@@ -21,6 +21,7 @@ use super::link::LinkBasics;
 use super::pacing::TokenBucket;
 use crate::raft_node::RaftInbound;
 use crate::shared::{Error, Inlet, Refused};
+use crate::snapshot::{Export, Exporter};
 
 /// A piece of a snapshot, in bytes: small beside what the rate lets through in a moment.
 const PIECE_BYTES: usize = 128 << 10;
@@ -35,21 +36,13 @@ pub trait SnapshotSource: Send + Sync + 'static {
     ///
     /// # Errors
     /// When it cannot be had now.
-    fn export(&self) -> BoxFuture<'_, Result<Box<dyn SnapshotExport>, Error>>;
+    fn export(&self) -> BoxFuture<'_, Result<Export, Error>>;
 }
 
-/// A state on its way out.
-pub trait SnapshotExport: Send {
-    /// The raft index of the last entry in the state.
-    fn index(&self) -> u64;
-    /// The raft term of that entry.
-    fn term(&self) -> u64;
-    /// The members at that index, as raft counts them.
-    fn conf_state(&self) -> ConfState;
-    /// About how many bytes the state has.
-    fn size_hint(&self) -> u64;
-    /// The state as bytes, in pieces of this many. Taking one is work that blocks.
-    fn into_pieces(self: Box<Self>, piece_bytes: usize) -> Box<dyn Iterator<Item = Bytes> + Send>;
+impl SnapshotSource for Exporter {
+    fn export(&self) -> BoxFuture<'_, Result<Export, Error>> {
+        Box::pin(Self::export(self))
+    }
 }
 
 /// A snapshot that is to be sent. raft hears once what became of it, whatever
@@ -138,7 +131,7 @@ impl SnapshotLane {
         };
         let export = self.source.export().await.map_err(|e| failed("cannot export", &e))?;
         let index = export.index();
-        place(&mut message, export.as_ref())?;
+        place(&mut message, &export)?;
         tracing::info!(
             { "remote-peer-id" = format!("{:x}", self.basics.peer), index,
               size = export.size_hint() },
@@ -207,7 +200,7 @@ struct Sent {
 
 /// Makes the message speak of the state that goes with it. raft allows a newer one than
 /// it asked for.
-fn place(message: &mut Message, export: &dyn SnapshotExport) -> Result<(), LinkError> {
+fn place(message: &mut Message, export: &Export) -> Result<(), LinkError> {
     let metadata = message.mut_snapshot().mut_metadata();
     if export.index() < metadata.index {
         let text = format!("the state is at {}, raft at {}", export.index(), metadata.index);
@@ -221,7 +214,7 @@ fn place(message: &mut Message, export: &dyn SnapshotExport) -> Result<(), LinkE
 }
 
 /// Makes the pieces on a thread of their own, as they are taken.
-fn make_pieces(export: Box<dyn SnapshotExport>, pieces: mpsc::Sender<Bytes>) -> io::Result<()> {
+fn make_pieces(export: Export, pieces: mpsc::Sender<Bytes>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("snapshot_export".to_owned());
     thread.spawn(move || {
         lower_priority();

@@ -227,6 +227,9 @@ impl<S> RaftCore<S> {
                 // With those of this member, they make one proposal.
                 self.proposals.add_foreign(message.take_entries(), self.now);
             }
+            MessageType::MsgReadIndex if self.node.raft.state != StateRole::Leader => {
+                // raft would pass it on in the asker's name; the asker asks again.
+            }
             MessageType::MsgTimeoutNow if self.must_not_campaign() => {
                 tracing::info!("cannot take the leadership over now");
             }

@@ -13,6 +13,9 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use tests::through_a_stream;
+
 pub use export::{Export, Exporter};
 pub use spool::{Spool, SpoolWriter, remove_leftovers};
 pub use stream::{SnapshotError, fuzz_stream};

@@ -1,8 +1,10 @@
 //! The command line.
 
+mod chaos;
 mod options;
 mod parse;
 
+pub(crate) use chaos::{ChaosArgs, NetworkKind};
 pub(crate) use options::{
     CompareArgs, EmptyArgs, EmptyServerArgs, FillArgs, MixedArgs, OutputArgs, PutArgs, RangeArgs,
     TxnArgs, WatchArgs, default_threads,
@@ -44,4 +46,6 @@ pub(crate) enum Command {
     EmptyServer(EmptyServerArgs),
     /// Start castd and etcd in turns on fresh directories, and print ratios.
     Compare(CompareArgs),
+    /// Start a cluster, do it harm, and check that it kept its promises.
+    Chaos(ChaosArgs),
 }

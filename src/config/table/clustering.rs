@@ -5,20 +5,25 @@ use super::{
 };
 use crate::config::value::Kind;
 
+const CLIENT: &str = "discovery-config.client";
+const SECURE: &str = "discovery-config.client.secure";
+const AUTH: &str = "discovery-config.client.auth";
+
 const TO_3_6: Versions = versions(4, 6);
 
 const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
     Flag::new(Section::Clustering, name, kind, default, SINCE_3_4, help)
 }
 
-/// A setting of v3 discovery: in a file it stands inside `discovery-config`.
+/// A setting of v3 discovery: in a file it stands inside `discovery-config`, where most
+/// have their place in the object for its client.
 const fn discovery(
     name: &'static str,
     kind: Kind,
     default: &'static str,
     help: &'static str,
 ) -> Flag {
-    Flag::new(Section::Clustering, name, kind, default, SINCE_3_6, help).file(FileKey::None)
+    Flag::new(Section::Clustering, name, kind, default, SINCE_3_6, help)
 }
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -54,33 +59,40 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     flag("discovery-srv", Kind::Text, "", "The DNS domain whose SRV records name the cluster."),
     flag("discovery-srv-name", Kind::Text, "", "A suffix of the SRV name asked for."),
-    discovery("discovery-token", Kind::Text, "", "v3 discovery: the cluster's token."),
+    discovery("discovery-token", Kind::Text, "", "v3 discovery: the cluster's token.")
+        .file(FileKey::Inside("discovery-config", "token")),
     discovery(
         "discovery-endpoints",
         Kind::UniqueList,
         "",
         "v3 discovery: the service's endpoints.",
-    ),
-    discovery("discovery-dial-timeout", Kind::Duration, "2s", "v3 discovery: time to connect."),
-    discovery("discovery-request-timeout", Kind::Duration, "5s", "v3 discovery: time to answer."),
+    )
+    .file(FileKey::Inside(CLIENT, "endpoints")),
+    discovery("discovery-dial-timeout", Kind::Duration, "2s", "v3 discovery: time to connect.")
+        .file(FileKey::Inside(CLIENT, "dial-timeout")),
+    discovery("discovery-request-timeout", Kind::Duration, "5s", "v3 discovery: time to answer.")
+        .file(FileKey::Inside(CLIENT, "request-timeout")),
     discovery(
         "discovery-keepalive-time",
         Kind::Duration,
         "2s",
         "v3 discovery: time between pings.",
-    ),
+    )
+    .file(FileKey::Inside(CLIENT, "keepalive-time")),
     discovery(
         "discovery-keepalive-timeout",
         Kind::Duration,
         "6s",
         "v3 discovery: time to answer a ping.",
-    ),
+    )
+    .file(FileKey::Inside(CLIENT, "keepalive-timeout")),
     discovery(
         "discovery-insecure-transport",
         Kind::Bool,
         "true",
         "v3 discovery: connect without TLS.",
     )
+    .file(FileKey::Inside(SECURE, "insecure-transport"))
     .not_yet(TLS),
     discovery(
         "discovery-insecure-skip-tls-verify",
@@ -88,14 +100,21 @@ pub(super) const FLAGS: &[Flag] = &[
         "false",
         "v3 discovery: do not check the server's certificate.",
     )
+    .file(FileKey::Inside(SECURE, "insecure-skip-tls-verify"))
     .not_yet(TLS),
     discovery("discovery-cert", Kind::Text, "", "v3 discovery: the client certificate's file.")
+        .file(FileKey::Inside(SECURE, "cert"))
         .not_yet(TLS),
-    discovery("discovery-key", Kind::Text, "", "v3 discovery: the client key's file.").not_yet(TLS),
+    discovery("discovery-key", Kind::Text, "", "v3 discovery: the client key's file.")
+        .file(FileKey::Inside(SECURE, "key"))
+        .not_yet(TLS),
     discovery("discovery-cacert", Kind::Text, "", "v3 discovery: the trusted authorities' file.")
+        .file(FileKey::Inside(SECURE, "cacert"))
         .not_yet(TLS),
-    discovery("discovery-user", Kind::Text, "", "v3 discovery: user, or user:password."),
-    discovery("discovery-password", Kind::Text, "", "v3 discovery: the user's password."),
+    discovery("discovery-user", Kind::Text, "", "v3 discovery: user, or user:password.")
+        .file(FileKey::Inside(AUTH, "username")),
+    discovery("discovery-password", Kind::Text, "", "v3 discovery: the user's password.")
+        .file(FileKey::Inside(AUTH, "password")),
     Flag::new(
         Section::Clustering,
         "discovery",

@@ -78,7 +78,9 @@ func TestNamespace(t *testing.T) {
 
 func TestOrdering(t *testing.T) {
 	t.Parallel()
-	c, ctx := client(t)
+	// One member alone never goes back; to another one that lags a client may
+	// come at any time, which is what this wrapper is there to find out.
+	c, ctx := harness.Shared(t).ClientOfOne(t), harness.Context(t, testTimeout)
 	key := harness.Prefix(t)
 	violated := errors.New("a read went back in time")
 	kv := ordering.NewKV(c.KV, func(clientv3.Op, clientv3.OpResponse, int64) error { return violated })

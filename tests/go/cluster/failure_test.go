@@ -185,3 +185,70 @@ func TestAllKilled(t *testing.T) {
 	l.check(ctx, t, c.Members)
 	wantSameHash(ctx, t, c.Members)
 }
+
+// A leader that is paused is a leader no more when it goes on, though it does
+// not know: what it answers then is not what it had.
+func TestPausedLeader(t *testing.T) {
+	t.Parallel()
+	c, ctx := three(t)
+	leader := c.Leader(t)
+	put(ctx, t, leader, "k", "old")
+	grant(ctx, t, leader, 1, 4, "kept")
+	others := c.Followers(t)
+	stub := kv(t, leader)
+	_, err := stub.Range(ctx, &pb.RangeRequest{Key: []byte("k")}) // the connection is there
+	harness.Fatal(t, err)
+	leader.Pause(t)
+
+	rest := harness.Cluster{Members: others}
+	client := rest.Client(t)
+	persist(ctx, t, client, "k", "new")
+	_, err = client.KeepAlive(ctx, 1)
+	harness.Fatal(t, err)
+	asked := make(chan error, 1)
+	go func() { // waits in the paused one's socket
+		resp, err := stub.Range(ctx, &pb.RangeRequest{Key: []byte("k")})
+		if err == nil && string(resp.Kvs[0].Value) != "new" {
+			err = fmt.Errorf("a stale read: %s", harness.KVs(resp.Kvs))
+		}
+		asked <- err
+	}()
+	// Longer than the lease has, which is renewed through the others.
+	persistFor(ctx, t, client, 5*time.Second)
+	leader.Resume(t)
+	if err := <-asked; err != nil {
+		if code, _ := harness.ErrorParts(err); code != codes.Unavailable {
+			t.Error(err)
+		}
+	}
+	c.WaitHealthy(t)
+	harness.Equal(t, "kept", has(ctx, t, client, "kept"), true)
+	wantSameHash(ctx, t, c.Members)
+}
+
+// persistFor goes on writing for a while.
+func persistFor(ctx context.Context, t testing.TB, c *clientv3.Client, duration time.Duration) {
+	t.Helper()
+	for until := time.Now().Add(duration); time.Now().Before(until); {
+		persist(ctx, t, c, "meanwhile", "v")
+	}
+}
+
+// Members that know each other by name, not by address.
+func TestPeersByName(t *testing.T) {
+	t.Parallel()
+	c, ctx := harness.PrepareCluster(t, 3), harness.Context(t, testTimeout)
+	url := func(s *harness.Server) string { return strings.Replace(s.PeerURL(), "127.0.0.1", "localhost", 1) }
+	var all []string
+	for _, s := range c.Members {
+		all = append(all, s.Name+"="+url(s))
+	}
+	for _, s := range c.Members {
+		s.BeginAs("--initial-advertise-peer-urls="+url(s), "--initial-cluster="+strings.Join(all, ","))
+	}
+	c.StartAll(t)
+	c.WaitHealthy(t)
+	put(ctx, t, c.Members[0], "k", "v")
+	c.Leader(t).Kill(t)
+	persist(ctx, t, c.Client(t), "k", "v")
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -285,6 +286,18 @@ func (s *Server) WaitExit(t testing.TB) *os.ProcessState {
 
 // BeginAs replaces the flags that say whom the member begins with.
 func (s *Server) BeginAs(flags ...string) { s.bootstrap = flags }
+
+// Pause stops the process where it is (SIGSTOP), until Resume or its end.
+func (s *Server) Pause(t testing.TB) {
+	t.Helper()
+	Fatal(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+// Resume lets a paused process go on.
+func (s *Server) Resume(t testing.TB) {
+	t.Helper()
+	Fatal(t, s.cmd.Process.Signal(syscall.SIGCONT))
+}
 
 // Log is what the server has logged.
 func (s *Server) Log(t testing.TB) string {

@@ -32,6 +32,8 @@ struct Member {
     disk: Disk,
     /// The disk answers nothing.
     stalled: bool,
+    /// The state machine does nothing.
+    busy: bool,
     writes: VecDeque<Write>,
     work: VecDeque<Work>,
     state: State,
@@ -60,6 +62,15 @@ struct Sim {
 impl Sim {
     /// A new cluster, all of whose members have a vote and run.
     fn new(seed: u64, voters: &[u64]) -> Self {
+        Self::with_log(seed, voters, 1000)
+    }
+
+    /// A new cluster whose members keep little of the log in memory.
+    fn short_logs(seed: u64, voters: &[u64]) -> Self {
+        Self::with_log(seed, voters, 10)
+    }
+
+    fn with_log(seed: u64, voters: &[u64], snapshot_count: u64) -> Self {
         let mut sim = Self {
             rng: StdRng::seed_from_u64(seed),
             seed,
@@ -70,7 +81,7 @@ impl Sim {
             leaders: BTreeMap::new(),
             clients: Clients::default(),
             snapshots_installed: 0,
-            snapshot_count: 1000,
+            snapshot_count,
             pre_vote: true,
             trace: 0,
         };
@@ -230,6 +241,9 @@ impl Sim {
     /// The state machine does what is next for it. False if there is nothing.
     fn apply_next(&mut self, id: u64) -> bool {
         let member = self.members.get_mut(&id).unwrap();
+        if member.busy {
+            return false;
+        }
         let Some(work) = member.work.pop_front() else { return false };
         match work {
             Work::Apply(committed) => self.apply(id, committed.entries),
@@ -269,10 +283,16 @@ impl Sim {
 
     /// Everything that can happen without the clock, happens.
     fn rest(&mut self) {
+        self.rest_but(|_| false);
+    }
+
+    /// As [`Self::rest`], with some messages lost.
+    fn rest_but(&mut self, mut lost: impl FnMut(&Message) -> bool) {
         for _ in 0..100_000 {
             let mut busy = false;
             if let Some(message) = self.network.pop_front() {
-                self.deliver(message, false);
+                let lose = lost(&message);
+                self.deliver(message, lose);
                 busy = true;
             }
             for id in self.running() {
@@ -291,10 +311,15 @@ impl Sim {
 
     /// One tick for everyone, and all that follows.
     fn round(&mut self) {
+        self.round_but(|_| false);
+    }
+
+    /// As [`Self::round`], with some messages lost.
+    fn round_but(&mut self, lost: impl FnMut(&Message) -> bool) {
         for id in self.running() {
             self.tick(id);
         }
-        self.rest();
+        self.rest_but(lost);
     }
 
     fn rounds(&mut self, count: usize) {

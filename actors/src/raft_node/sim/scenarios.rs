@@ -1,6 +1,6 @@
 //! What a cluster must do when nothing or one thing goes wrong.
 
-use raft::eraftpb::ConfChangeType;
+use raft::eraftpb::{ConfChangeType, MessageType};
 
 use super::{ELECTION_TICKS, REQUEST_TIMEOUT_TICKS, Sim};
 use crate::shared::Error;
@@ -132,6 +132,48 @@ fn a_proposal_that_a_new_leader_overwrites_is_refused() {
 }
 
 #[test]
+fn a_proposal_that_was_overwritten_may_come_back() {
+    let mut sim = Sim::new(17, &[1, 2, 3, 4, 5]);
+    let old = sim.elect();
+    let ally = sim.other_than(&[old]);
+    let others: Vec<u64> =
+        sim.running().into_iter().filter(|id| ![old, ally].contains(id)).collect();
+    // The write reaches one other member, which is not enough.
+    for (from, to) in
+        others.iter().flat_map(|id| [(old, *id), (*id, old), (ally, *id), (*id, ally)])
+    {
+        sim.cut.insert((from, to));
+    }
+    let write = sim.write(old);
+    sim.rest();
+    // A leader of the others overwrites it where it was asked for, and only there.
+    sim.isolate(old);
+    let mut lost = |message: &raft::eraftpb::Message| {
+        message.msg_type() == MessageType::MsgAppend && others.contains(&message.to)
+    };
+    while !sim.leader().is_some_and(|id| others.contains(&id)) {
+        sim.round_but(&mut lost);
+    }
+    let new = sim.leader().unwrap();
+    sim.cut.retain(|(from, to)| ![(old, new), (new, old)].contains(&(*from, *to)));
+    for _ in 0..3 {
+        sim.round_but(&mut lost);
+    }
+    assert_eq!(sim.status(old).leader, new);
+    assert_eq!(sim.clients.failure(write), None, "what overwrote it is not committed");
+    // The one that has it still wins the next election.
+    sim.crash(new, 0);
+    sim.heal();
+    sim.isolate(old);
+    sim.until("the ally to lead", |sim| sim.leader() == Some(ally));
+    sim.heal();
+    sim.start(new);
+    sim.rounds(3 * ELECTION_TICKS);
+    assert!(sim.clients.is_acknowledged(write));
+    sim.check_nothing_is_lost(&[1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn reads_on_their_way_hear_of_a_new_leader() {
     let mut sim = Sim::new(8, &[1, 2, 3]);
     let leader = sim.elect();
@@ -227,11 +269,7 @@ fn a_stalled_leader_steps_down_when_nobody_takes_over() {
     sim.write(leader);
     // Its wish to hand over is lost; all else arrives.
     for _ in 0..3 * ELECTION_TICKS {
-        for id in sim.running() {
-            sim.tick(id);
-        }
-        sim.network.retain(|m| m.msg_type() != raft::eraftpb::MessageType::MsgTimeoutNow);
-        sim.rest();
+        sim.round_but(|message| message.msg_type() == MessageType::MsgTimeoutNow);
     }
     assert!(!sim.status(leader).is_leader);
     sim.until("another leader", |sim| sim.leader().is_some_and(|id| id != leader));

@@ -1,0 +1,92 @@
+//! Linearizability, key by key, and the part of a history that shows why there is none.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::Problems;
+use super::ledger::Ledger;
+use super::linear::{Interval, Verdict, search};
+use super::register::KeyModel;
+use crate::chaos::history::{Input, Key, NEVER, Operation, Output, Seen};
+
+/// Steps of a search before it is given up, for each key.
+const STEPS_MAX: usize = 2_000_000;
+/// Explained operations shown before the one that cannot be.
+const SHOWN_BEFORE: usize = 12;
+/// Operations under way shown beside it.
+const SHOWN_BESIDE: usize = 12;
+
+/// What was searched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Searched {
+    /// Keys.
+    pub(super) keys: u64,
+    /// Operations on them.
+    pub(super) operations: u64,
+    /// Keys given up.
+    pub(super) undecided: u64,
+}
+
+/// Looks for a linearization of each key's operations.
+pub(super) fn check(
+    operations: &[Operation],
+    ledger: Option<&Ledger<'_>>,
+    problems: &mut Problems,
+) -> Searched {
+    let mut keys: BTreeMap<Key, Vec<Interval<Operation>>> = BTreeMap::new();
+    for operation in operations.iter().filter(|operation| operation.input != Input::GetStale) {
+        if let Some(operation) = resolve(operation, ledger) {
+            let returned = (operation.returned != NEVER).then_some(operation.returned);
+            let interval = Interval { called: operation.called, returned, operation };
+            keys.entry(operation.key).or_default().push(interval);
+        }
+    }
+    let mut searched = Searched::default();
+    for (key, history) in &keys {
+        searched.keys += 1;
+        searched.operations += history.len() as u64;
+        match search(&KeyModel, history, STEPS_MAX) {
+            Verdict::Linearizable => {}
+            Verdict::Undecided => searched.undecided += 1,
+            Verdict::Violation { explained, stuck } => {
+                problems.add("linearizable", tell(*key, history, &explained, stuck));
+            }
+        }
+    }
+    searched
+}
+
+/// What is stored at the end settles most open questions: an unknown write of a value that is
+/// there has its revision, one of a value that is not there never happened. Deletions stay open.
+fn resolve(operation: &Operation, ledger: Option<&Ledger<'_>>) -> Option<Operation> {
+    let mut operation = *operation;
+    let written = operation.input.written();
+    let (Output::Unknown, Some(value), Some(ledger)) = (operation.output, written, ledger) else {
+        return Some(operation);
+    };
+    let revision = ledger.revision_of(value)?;
+    operation.output = Output::Done { revision, seen: Seen::NotAsked, effect: true };
+    Some(operation)
+}
+
+fn tell(key: Key, history: &[Interval<Operation>], explained: &[usize], stuck: usize) -> String {
+    let mut text = format!("key {key}: no order explains these answers\n");
+    let skipped = explained.len().saturating_sub(SHOWN_BEFORE);
+    let _ = writeln!(text, "  {skipped} operations explained, then:");
+    for index in &explained[skipped..] {
+        let _ = writeln!(text, "    {}", history[*index].operation);
+    }
+    let _ = writeln!(text, "  not explained:\n  > {}", history[stuck].operation);
+    let returned = history[stuck].operation.returned;
+    let beside = (0..history.len())
+        .filter(|index| *index != stuck && !explained.contains(index))
+        .filter(|index| history[*index].called < returned);
+    let beside: Vec<usize> = beside.collect();
+    if !beside.is_empty() {
+        let _ = writeln!(text, "  under way at the same time, or of unknown outcome:");
+    }
+    for index in beside.iter().rev().take(SHOWN_BESIDE) {
+        let _ = writeln!(text, "    {}", history[*index].operation);
+    }
+    text
+}

@@ -1,0 +1,195 @@
+//! What a run found out, for people and for programs.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::check::{Judgement, Problem};
+use super::history::{Moment, Tally};
+
+/// How long behind a fault's end its effect is looked for.
+const AFTER: Moment = 3_000_000_000;
+
+/// When writes succeeded.
+#[derive(Debug)]
+pub(super) struct Times {
+    successes: Vec<Moment>,
+}
+
+impl Times {
+    /// From the moments of success, in any order.
+    pub(super) fn new(successes: &[Moment]) -> Self {
+        let mut successes = successes.to_vec();
+        successes.sort_unstable();
+        Self { successes }
+    }
+
+    /// The longest time between two successful writes of which a part lies between two moments,
+    /// in milliseconds.
+    pub(super) fn longest_gap_ms(&self, from: Moment, to: Moment) -> f64 {
+        let first = self.successes.partition_point(|moment| *moment < from).saturating_sub(1);
+        let pairs = self.successes[first..].windows(2).take_while(|pair| pair[0] < to);
+        let longest = pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        Duration::from_nanos(longest).as_secs_f64() * 1e3
+    }
+}
+
+/// One fault and what clients felt of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct FaultReport {
+    /// Its kind.
+    pub(crate) kind: &'static str,
+    /// Whom it met, and how.
+    pub(crate) text: String,
+    /// When it began, in seconds of the round.
+    pub(crate) begin: f64,
+    /// When it was over.
+    pub(crate) end: f64,
+    /// The longest time without a successful write, while it lasted and shortly after.
+    pub(crate) longest_gap_ms: f64,
+    #[serde(skip)]
+    span: (Moment, Moment),
+}
+
+impl FaultReport {
+    /// A fault between two moments.
+    pub(super) fn new(kind: &'static str, text: String, begin: Moment, end: Moment) -> Self {
+        let seconds = |moment| Duration::from_nanos(moment).as_secs_f64();
+        let span = (begin, end);
+        Self { kind, text, begin: seconds(begin), end: seconds(end), longest_gap_ms: 0.0, span }
+    }
+
+    /// Fills in what clients felt, given when the next fault began.
+    fn measure(&mut self, times: &Times, next: Moment) {
+        let until = (self.span.1 + AFTER).min(next);
+        self.longest_gap_ms = times.longest_gap_ms(self.span.0, until);
+    }
+}
+
+/// Fills in what clients felt of each fault.
+pub(super) fn measure(faults: &mut [FaultReport], times: &Times) {
+    let mut next = Moment::MAX;
+    for fault in faults.iter_mut().rev() {
+        fault.measure(times, next);
+        next = fault.span.0;
+    }
+}
+
+/// One round.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RoundReport {
+    /// Its seed.
+    pub(crate) seed: u64,
+    /// Members of the cluster.
+    pub(crate) members: usize,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// Calls by outcome.
+    pub(crate) tally: Tally,
+    /// The faults, in order.
+    pub(crate) faults: Vec<FaultReport>,
+    /// The longest time without a successful write.
+    pub(crate) longest_gap_ms: f64,
+    /// How much was checked.
+    pub(crate) judgement: Judgement,
+    /// Watch streams that had to be opened again, or that watchers gave up on purpose.
+    pub(crate) reopened_watches: u64,
+    /// Packets carried and lost, in a network of namespaces.
+    pub(crate) packets: Option<(u64, u64)>,
+    /// CPU time of the members' processes that ran at the end.
+    pub(crate) servers_cpu_seconds: f64,
+    /// What must not be. Empty: everything held.
+    pub(crate) problems: Vec<Problem>,
+    /// Where data and logs are, if they were kept.
+    pub(crate) kept: Option<PathBuf>,
+}
+
+impl fmt::Display for RoundReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tally, judgement, .. } = self;
+        let calls = tally.ok + tally.failed + tally.unknown;
+        writeln!(out, "seed {}: {} members, {:.0} s", self.seed, self.members, self.seconds)?;
+        writeln!(
+            out,
+            "  calls     {calls}: {} ok, {} refused, {} unknown; {} times no connection",
+            tally.ok, tally.failed, tally.unknown, tally.unconnected
+        )?;
+        for (text, count) in &tally.errors {
+            writeln!(out, "            {count:6} {text}")?;
+        }
+        writeln!(
+            out,
+            "  checked   {} operations on {} keys, {} events stored, {} watched ({} streams \
+             reopened), {} leases{}",
+            judgement.operations,
+            judgement.keys,
+            judgement.events,
+            judgement.watched,
+            self.reopened_watches,
+            judgement.leases,
+            match judgement.undecided {
+                0 => String::new(),
+                keys => format!("; {keys} keys UNDECIDED"),
+            }
+        )?;
+        if let Some((carried, lost)) = self.packets {
+            writeln!(out, "  packets   {carried} carried, {lost} lost")?;
+        }
+        writeln!(out, "  longest time without a successful write: {:.0} ms", self.longest_gap_ms)?;
+        writeln!(out, "  {:>8} {:>8} {:>9}  fault", "begin s", "end s", "no write")?;
+        for fault in &self.faults {
+            let FaultReport { begin, end, longest_gap_ms, text, .. } = fault;
+            writeln!(out, "  {begin:8.1} {end:8.1} {longest_gap_ms:6.0} ms  {text}")?;
+        }
+        for problem in &self.problems {
+            writeln!(out, "  BROKEN PROMISE: {problem}")?;
+        }
+        if let Some(kept) = &self.kept {
+            writeln!(out, "  data and logs are in {}", kept.display())?;
+        }
+        let verdict = if self.problems.is_empty() { "all promises held" } else { "FAILED" };
+        writeln!(out, "  seed {}: {verdict}", self.seed)
+    }
+}
+
+/// All rounds of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ChaosReport {
+    /// What the server says about its version.
+    pub(crate) server: String,
+    /// The rounds.
+    pub(crate) rounds: Vec<RoundReport>,
+    /// CPU time of this program: clients, network, checker.
+    pub(crate) generator_cpu_seconds: f64,
+}
+
+impl ChaosReport {
+    /// Whether every promise held in every round.
+    pub(crate) fn held(&self) -> bool {
+        self.rounds.iter().all(|round| round.problems.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Moment = 1_000_000_000;
+
+    #[test]
+    fn gaps_are_looked_for_around_a_fault() {
+        let successes = [1, 2, 3, 7, 8, 9, 20].map(|seconds| seconds * SECOND);
+        let times = Times::new(&successes);
+        assert_eq!(times.longest_gap_ms(0, Moment::MAX), 11_000.0);
+        assert_eq!(times.longest_gap_ms(4 * SECOND, 5 * SECOND), 4000.0);
+        assert_eq!(times.longest_gap_ms(8 * SECOND, 8 * SECOND + 1), 1000.0);
+        assert_eq!(times.longest_gap_ms(30 * SECOND, 40 * SECOND), 0.0);
+        let fault = |from, to| FaultReport::new("f", "f".into(), from * SECOND, to * SECOND);
+        let mut faults = [fault(2, 4), fault(9, 10)];
+        measure(&mut faults, &times);
+        assert_eq!(faults.map(|fault| fault.longest_gap_ms), [4000.0, 11_000.0]);
+        assert_eq!(Times::new(&[]).longest_gap_ms(0, Moment::MAX), 0.0);
+    }
+}
