@@ -55,7 +55,9 @@ pub(crate) enum LoadError {
         problem: String,
     },
     /// Only a privileged program may do this.
-    #[error("cannot make {what}: {source} (this needs root, and for some faults mkfs.ext4; --network plain does without)")]
+    #[error(
+        "cannot make {what}: {source} (this needs root, and for some faults mkfs.ext4; --network plain does without)"
+    )]
     Rights {
         /// What was to be made.
         what: &'static str,

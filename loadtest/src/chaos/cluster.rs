@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use castd_proto::etcdserverpb::{
-    HashKvRequest, HashKvResponse, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
-    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MoveLeaderRequest,
-    MoveLeaderResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
+    HashKvRequest, HashKvResponse, MemberAddRequest, MemberAddResponse, MemberListRequest,
+    MemberListResponse, MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest,
+    MemberRemoveResponse, MoveLeaderRequest, MoveLeaderResponse, RangeRequest, RangeResponse,
+    StatusRequest, StatusResponse,
 };
 use tokio::time::Instant;
 
@@ -95,7 +96,8 @@ impl Cluster {
             };
             let name = format!("m{}", number + 1);
             let (dir, own_disk) = (recipe.dir.clone(), recipe.own_disks);
-            let (keeper, device) = Keeper::new(Home { name: name.clone(), dir, address, own_disk })?;
+            let (keeper, device) =
+                Keeper::new(Home { name: name.clone(), dir, address, own_disk })?;
             devices.extend(device);
             let (up, may_end, initial_state) = (false, false, "new");
             members.push(Member { keeper, name, peer_url, client_url, up, may_end, initial_state });
@@ -296,8 +298,7 @@ impl Cluster {
     pub(crate) async fn add_learner(&self, via: usize, member: usize) -> Result<u64, Failure> {
         let peer_urls = vec![self.members[member].peer_url.clone()];
         let request = MemberAddRequest { peer_urls, is_learner: true };
-        let answer: MemberAddResponse =
-            self.ask(via, CHANGE_TIMEOUT, MEMBER_ADD, &request).await?;
+        let answer: MemberAddResponse = self.ask(via, CHANGE_TIMEOUT, MEMBER_ADD, &request).await?;
         answer.member.map(|member| member.id).ok_or_else(|| Failure::Wrong("no member".into()))
     }
 

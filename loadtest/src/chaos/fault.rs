@@ -234,9 +234,10 @@ mod tests {
     #[test]
     fn names_and_groups_are_read() {
         assert_eq!(parsed(&["all"], 10).unwrap().len(), NAMES.len());
-        assert_eq!(parsed(&["kill-one", "disk", "kill-one"], 10).unwrap(), [
-            KillOne, DiskFull, DiskStall
-        ]);
+        assert_eq!(
+            parsed(&["kill-one", "disk", "kill-one"], 10).unwrap(),
+            [KillOne, DiskFull, DiskStall]
+        );
         assert!(parsed(&["network"], 10).unwrap().iter().all(|kind| kind.needs_network()));
         assert!(!parsed(&["auto"], 60).unwrap().contains(&ReplaceMember));
         assert!(parsed(&["auto"], 600).unwrap().contains(&ReplaceMember));

@@ -69,12 +69,7 @@ fn resolve(operation: &Operation, ledger: Option<&Ledger<'_>>) -> Option<Operati
     Some(operation)
 }
 
-fn tell(
-    key: Key,
-    history: &[Interval<Operation>],
-    explained: &[usize],
-    stuck: usize,
-) -> String {
+fn tell(key: Key, history: &[Interval<Operation>], explained: &[usize], stuck: usize) -> String {
     let mut text = format!("key {key}: no order explains these answers\n");
     let skipped = explained.len().saturating_sub(SHOWN_BEFORE);
     let _ = writeln!(text, "  {skipped} operations explained, then:");

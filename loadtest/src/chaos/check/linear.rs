@@ -305,8 +305,13 @@ mod tests {
     #[test]
     fn a_wrong_turn_is_taken_back() {
         // Taking the writes in the order of their calls leads nowhere.
-        let history =
-            [at(0, 9, Ok(1)), at(1, 9, Ok(2)), at(2, 9, Ok(3)), at(10, 11, Err(1)), at(3, 8, Err(2))];
+        let history = [
+            at(0, 9, Ok(1)),
+            at(1, 9, Ok(2)),
+            at(2, 9, Ok(3)),
+            at(10, 11, Err(1)),
+            at(3, 8, Err(2)),
+        ];
         assert_eq!(verdict(&history), Verdict::Linearizable);
     }
 

@@ -52,8 +52,7 @@ impl Disk {
     /// # Errors
     /// When the file system fails otherwise than by being full.
     pub(super) fn fill(&self) -> io::Result<()> {
-        let ballast =
-            File::options().create(true).append(true).open(self.mount.join(BALLAST))?;
+        let ballast = File::options().create(true).append(true).open(self.mount.join(BALLAST))?;
         let mut size = ballast.metadata()?.len();
         let mut piece = DISK_BYTES / 4;
         while piece >= BALLAST_PIECE_MIN {

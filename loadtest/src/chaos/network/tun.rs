@@ -65,9 +65,8 @@ fn set_address(socket: &OwnedFd, what: libc::Ioctl, address: Ipv4Addr) -> io::Re
     let mut request = request(DEVICE);
     // SAFETY: both are plain C structures of 16 bytes without padding; the kernel reads the
     // one as the other according to the family in it.
-    request.ifr_ifru.ifru_addr = unsafe {
-        mem::transmute::<libc::sockaddr_in, libc::sockaddr>(internet)
-    };
+    request.ifr_ifru.ifru_addr =
+        unsafe { mem::transmute::<libc::sockaddr_in, libc::sockaddr>(internet) };
     control(socket.as_fd(), what, &mut request)
 }
 
