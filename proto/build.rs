@@ -18,7 +18,13 @@ const FILES: [&str; 10] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=castd");
     println!("cargo:rerun-if-changed=etcd");
-    let descriptors = protox::compile(FILES, ["."])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    println!("cargo:rerun-if-changed=raft-proto/proto");
+    let descriptors = protox::compile(FILES, [".", "raft-proto/proto"])?;
+    // Members send raft's own messages: an entry's data goes from the log into the frame in
+    // one copy, and out of the received one in none.
+    tonic_prost_build::configure()
+        .bytes(".")
+        .extern_path(".eraftpb", "::raft_proto::eraftpb")
+        .compile_fds(descriptors)?;
     Ok(())
 }

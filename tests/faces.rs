@@ -11,7 +11,7 @@ use castd::grpc::FaceOptions;
 use castd::server::{Endpoint, Listeners, ServerOptions, Serving, serve};
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{CompanyConfig, Running, open, start};
+use castd_actors::company::{Begin, CompanyConfig, MembershipRules, Running, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::etcdserverpb::kv_client::KvClient;
@@ -40,6 +40,13 @@ struct Node {
 }
 
 async fn begin(dir: &Path, faces: FaceOptions) -> Node {
+    let node = begin_closed(dir, faces).await;
+    node.serving.open_gate();
+    node
+}
+
+/// A node at which calls wait.
+async fn begin_closed(dir: &Path, faces: FaceOptions) -> Node {
     let identity = Identity { cluster_id: 1, member_id: MEMBER };
     let member = MemberInfo { id: MEMBER, name: "m".to_owned(), ..MemberInfo::default() };
     let bootstrap = ClusterState { members: [(MEMBER, member)].into(), ..ClusterState::default() };
@@ -49,6 +56,7 @@ async fn begin(dir: &Path, faces: FaceOptions) -> Node {
         election: Duration::from_millis(1000),
         pre_vote: true,
         campaign_at_once: true,
+        rules: MembershipRules::default(),
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
@@ -57,11 +65,14 @@ async fn begin(dir: &Path, faces: FaceOptions) -> Node {
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
+        version: "3.7.1".to_owned(),
+        max_request_bytes: 1536 << 10,
         registry: registry.clone(),
         fatal: Arc::new(|actor, what| panic!("{actor}: {what}")),
     };
     let wal = WalOptions { segment_bytes: 8 << 20, ..WalOptions::new(dir.join("wal")) };
-    let opened = open(wal, &dir.join("snap"), identity, &bootstrap).unwrap();
+    let opened =
+        open(wal, &dir.join("snap"), identity, &Begin::Bootstrap(bootstrap), false).unwrap();
     let (company, running) = start(opened, &config).unwrap();
     let options = ServerOptions {
         faces,
@@ -137,6 +148,31 @@ async fn what_is_wrong_is_told_in_etcds_words() {
     let error = maintenance.move_leader(MoveLeaderRequest { target_id: 99 }).await.unwrap_err();
     assert_eq!(told(&error), (Code::FailedPrecondition, "etcdserver: bad leader transferee"));
     maintenance.move_leader(MoveLeaderRequest { target_id: MEMBER }).await.unwrap();
+    node.end().await;
+}
+
+#[actix::test]
+async fn calls_wait_for_the_gate_and_pages_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = begin_closed(dir.path(), FaceOptions::default()).await;
+    let mut kv = node.kv();
+    let mut waiting = std::pin::pin!(async move { kv.put(put("k", vec![])).await });
+    let mut hurried = Request::new(everything());
+    hurried.set_timeout(Duration::from_millis(100));
+    let mut kv = node.kv();
+    tokio::select! {
+        answer = waiting.as_mut() => panic!("the gate is closed: {answer:?}"),
+        answer = kv.range(hurried) => {
+            assert_eq!(answer.unwrap_err().code(), Code::Cancelled, "the client's own deadline");
+        }
+    }
+    let health = node.http("GET /health").await;
+    assert!(health.ends_with("{\"health\":\"true\",\"reason\":\"\"}"), "{health}");
+    assert!(node.http("GET /version").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    node.serving.open_gate();
+    waiting.await.unwrap();
+    let found = node.kv().range(everything()).await.unwrap().into_inner();
+    assert_eq!(found.count, 1);
     node.end().await;
 }
 

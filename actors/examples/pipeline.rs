@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use castd_actors::Company;
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{CompanyConfig, open, start};
+use castd_actors::company::{Begin, CompanyConfig, MembershipRules, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::castdpb::request::Op;
@@ -26,7 +26,8 @@ async fn run(dir: &std::path::Path, puts: u64, clients: u64) {
     let cluster = ClusterState { members: [(7, member)].into(), ..ClusterState::default() };
     let identity = Identity { cluster_id: 1, member_id: 7 };
     let wal = WalOptions::new(dir.join("wal"));
-    let opened = open(wal, &dir.join("snap"), identity, &cluster).expect("the directory is usable");
+    let opened = open(wal, &dir.join("snap"), identity, &Begin::Bootstrap(cluster), false)
+        .expect("the directory is usable");
     let (company, running) = start(opened, &config()).expect("the company starts");
     company.read_index().await.expect("the only voter leads");
     let (cpu, clock) = (cpu_time(), Instant::now());
@@ -65,6 +66,7 @@ fn config() -> CompanyConfig {
         election: Duration::from_secs(1),
         pre_vote: true,
         campaign_at_once: true,
+        rules: MembershipRules::default(),
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
@@ -73,6 +75,8 @@ fn config() -> CompanyConfig {
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(10) },
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
+        version: "3.7.1".to_owned(),
+        max_request_bytes: 1536 << 10,
         registry: prometheus::Registry::new(),
         fatal: Arc::new(|actor, reason| panic!("{actor}: {reason}")),
     }

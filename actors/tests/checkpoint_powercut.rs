@@ -150,7 +150,11 @@ fn seal_until_the_power_goes() {
     println!("\nstarted");
     loop {
         index += rand::rng().random_range(1..4);
-        let reclaim = if index.is_multiple_of(16) { Reclaim::All } else { Reclaim::Paced };
+        let reclaim = match index {
+            _ if index.is_multiple_of(16) => Reclaim::All,
+            _ if index.is_multiple_of(5) => Reclaim::Replace,
+            _ => Reclaim::Paced,
+        };
         match store.seal(&job(index, reclaim)) {
             Ok(sealed) => println!("\nsealed {}", sealed.applied_index),
             Err(error) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{Company, CompanyConfig, Running, open, start};
+use castd_actors::company::{Begin, Company, CompanyConfig, MembershipRules, Running, open, start};
 use castd_actors::mvcc::{Outcome, SealPolicy};
 use castd_actors::shared::Error;
 use castd_actors::wal_writer::{Identity, WalOptions};
@@ -24,6 +24,7 @@ fn config(seal: SealPolicy) -> CompanyConfig {
         election: Duration::from_millis(1000),
         pre_vote: true,
         campaign_at_once: true,
+        rules: MembershipRules::default(),
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
@@ -45,8 +46,8 @@ fn begin(dir: &Path, seal: SealPolicy) -> (Company, Running) {
     let member = MemberInfo { id: MEMBER, name: "m".to_owned(), ..MemberInfo::default() };
     let bootstrap = ClusterState { members: [(MEMBER, member)].into(), ..ClusterState::default() };
     let wal = WalOptions { segment_bytes: 1 << 20, ..WalOptions::new(dir.join("wal")) };
-    let opened =
-        open(wal, &dir.join("snap"), identity, &bootstrap).expect("a directory of our own opens");
+    let opened = open(wal, &dir.join("snap"), identity, &Begin::Bootstrap(bootstrap), false)
+        .expect("a directory of our own opens");
     start(opened, &config(seal)).expect("what opened starts")
 }
 

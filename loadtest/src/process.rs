@@ -20,11 +20,21 @@ pub(crate) struct Memory {
     pub(crate) anon_bytes: u64,
 }
 
-/// A reading of the clocks and counters of the generator and of the server.
-#[derive(Debug, Clone, Copy)]
+impl std::iter::Sum for Memory {
+    fn sum<I: Iterator<Item = Self>>(memories: I) -> Self {
+        memories.fold(Self::default(), |sum, memory| Self {
+            rss_bytes: sum.rss_bytes + memory.rss_bytes,
+            rss_peak_bytes: sum.rss_peak_bytes + memory.rss_peak_bytes,
+            anon_bytes: sum.anon_bytes + memory.anon_bytes,
+        })
+    }
+}
+
+/// A reading of the clocks and counters of the generator and of the servers.
+#[derive(Debug, Clone)]
 pub(crate) struct Usage {
     generator_cpu: Duration,
-    server: Option<ServerUsage>,
+    servers: Vec<ServerUsage>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,12 +46,12 @@ struct ServerUsage {
 }
 
 /// What happened between two readings.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cost {
     /// CPU time of the generator, all its threads.
     pub(crate) generator_cpu: Duration,
-    /// The server's, if its process was known.
-    pub(crate) server: Option<ServerCost>,
+    /// That of each server whose process was known.
+    pub(crate) servers: Vec<ServerCost>,
 }
 
 /// What the server's process spent between two readings.
@@ -58,26 +68,27 @@ pub(crate) struct ServerCost {
 }
 
 impl Usage {
-    /// Reads the generator's clock and, given its process id, the server's.
+    /// Reads the generator's clock and those of the servers with these process ids.
     ///
     /// # Errors
-    /// When the process is gone or belongs to somebody else.
-    pub(crate) fn sample(server: Option<u32>) -> Result<Self, LoadError> {
-        let server = server.map(ServerUsage::sample).transpose()?;
+    /// When a process is gone or belongs to somebody else.
+    pub(crate) fn sample(servers: &[u32]) -> Result<Self, LoadError> {
+        let servers = servers.iter().copied().map(ServerUsage::sample).collect::<Result<_, _>>()?;
         let generator_cpu = cpu_time(std::process::id())?;
-        Ok(Self { generator_cpu, server })
+        Ok(Self { generator_cpu, servers })
     }
 
     /// What was spent since an earlier reading.
     pub(crate) fn since(&self, before: &Self) -> Cost {
-        let server = self.server.zip(before.server).map(|(now, then)| ServerCost {
+        let spent = |(now, then): (&ServerUsage, &ServerUsage)| ServerCost {
             pid: now.pid,
             cpu: now.cpu.saturating_sub(then.cpu),
             written_bytes: now.written_bytes.saturating_sub(then.written_bytes),
             memory: now.memory,
-        });
+        };
+        let servers = self.servers.iter().zip(&before.servers).map(spent).collect();
         let generator_cpu = self.generator_cpu.saturating_sub(before.generator_cpu);
-        Cost { generator_cpu, server }
+        Cost { generator_cpu, servers }
     }
 }
 
@@ -188,6 +199,6 @@ mod tests {
     fn a_process_that_is_gone_is_an_error() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        assert!(Usage::sample(Some(child.id())).is_err());
+        assert!(Usage::sample(&[child.id()]).is_err());
     }
 }

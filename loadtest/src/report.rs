@@ -75,11 +75,11 @@ pub(crate) struct GeneratorReport {
     pub(crate) cpu_us_per_call: f64,
 }
 
-/// The server's cost.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// The server's cost, that of all its processes together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ServerReport {
-    /// Process id.
-    pub(crate) pid: u32,
+    /// What each process spent.
+    pub(crate) processes: Vec<ProcessReport>,
     /// CPU time in the window.
     pub(crate) cpu_seconds: f64,
     /// CPU time a call, microseconds.
@@ -91,6 +91,15 @@ pub(crate) struct ServerReport {
     pub(crate) written_bytes: u64,
     /// The same for each call.
     pub(crate) written_bytes_per_call: f64,
+}
+
+/// One process of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct ProcessReport {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// CPU time in the window, for each call to any of the processes.
+    pub(crate) cpu_us_per_call: f64,
 }
 
 impl Report {
@@ -129,7 +138,7 @@ impl Report {
                 cpu_seconds,
                 cpu_us_per_call: per(cpu_seconds * 1e6, calls),
             },
-            server: measured.cost.server.map(|cost| ServerReport::new(&cost, calls)),
+            server: ServerReport::new(&measured.cost.servers, calls),
             watch: None,
         }
     }
@@ -141,16 +150,25 @@ impl Report {
 }
 
 impl ServerReport {
-    fn new(cost: &ServerCost, calls: u64) -> Self {
-        let cpu_seconds = cost.cpu.as_secs_f64();
-        Self {
+    /// Sums up the processes; nothing where none is known.
+    fn new(costs: &[ServerCost], calls: u64) -> Option<Self> {
+        if costs.is_empty() {
+            return None;
+        }
+        let process = |cost: &ServerCost| ProcessReport {
             pid: cost.pid,
+            cpu_us_per_call: per(cost.cpu.as_secs_f64() * 1e6, calls),
+        };
+        let cpu_seconds = costs.iter().map(|cost| cost.cpu.as_secs_f64()).sum::<f64>();
+        let written_bytes = costs.iter().map(|cost| cost.written_bytes).sum::<u64>();
+        Some(Self {
+            processes: costs.iter().map(process).collect(),
             cpu_seconds,
             cpu_us_per_call: per(cpu_seconds * 1e6, calls),
-            memory: cost.memory,
-            written_bytes: cost.written_bytes,
-            written_bytes_per_call: per(cost.written_bytes as f64, calls),
-        }
+            memory: costs.iter().map(|cost| cost.memory).sum(),
+            written_bytes,
+            written_bytes_per_call: per(written_bytes as f64, calls),
+        })
     }
 }
 
@@ -218,6 +236,10 @@ fn latency_text(latency: &LatencySummary) -> String {
 
 fn write_server(out: &mut fmt::Formatter<'_>, server: &ServerReport) -> fmt::Result {
     row(out, "server CPU", format!("{:.1} us a call", server.cpu_us_per_call))?;
+    for process in server.processes.iter().filter(|_| server.processes.len() > 1) {
+        let text = format!("{:.1} us a call", process.cpu_us_per_call);
+        row(out, &format!("  {}", process.pid), text)?;
+    }
     let memory = format!(
         "{:.1} MiB resident, {:.1} anonymous, peak {:.1}",
         mebibytes(server.memory.rss_bytes),

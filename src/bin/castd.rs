@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use castd::config::{self, Config, Exit, Outcome};
 use castd::logging::{self, FATAL};
-use castd::node;
+use castd::node::{self, Ended};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -55,7 +55,8 @@ fn serve(config: Config) -> ExitCode {
     };
     config.notices.iter().for_each(|notice| logger.write(notice));
     match actix::System::new().block_on(node::run(config)) {
-        Ok(signal) => end_by(signal),
+        Ok(Ended::Signal(signal)) => end_by(signal),
+        Ok(Ended::Removed) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(target: FATAL, %error, "castd failed");
             ExitCode::FAILURE

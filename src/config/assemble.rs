@@ -5,7 +5,7 @@
 
 use super::Surroundings;
 use super::bootstrap::InitialCluster;
-use super::model::{ClusterState, Config, MetricsDetail};
+use super::model::{ClusterState, Config, Discovery, DiscoveryService, MetricsDetail};
 use super::settings::Settings;
 use super::table;
 use super::url::Url;
@@ -35,6 +35,7 @@ pub(crate) fn assemble(
         "existing" => ClusterState::Existing,
         _ => ClusterState::New,
     };
+    let discovery = discovery(settings)?;
     let config = Config {
         name: settings.text("name").to_owned(),
         data_dir,
@@ -66,10 +67,16 @@ pub(crate) fn assemble(
         unsafe_no_fsync: settings.bool("unsafe-no-fsync"),
         advertise_peer_urls: settings.urls("initial-advertise-peer-urls").to_vec(),
         advertise_client_urls: settings.urls("advertise-client-urls").to_vec(),
-        initial_cluster: InitialCluster::parse(settings.text("initial-cluster"))?,
+        initial_cluster: initial_cluster(settings, &discovery)?,
         initial_cluster_state: state,
-        initial_cluster_token: settings.text("initial-cluster-token").to_owned(),
+        initial_cluster_token: match &discovery {
+            Discovery::V3(service) => service.token.clone(),
+            _ => settings.text("initial-cluster-token").to_owned(),
+        },
+        discovery,
         strict_reconfig_check: settings.bool("strict-reconfig-check"),
+        max_learners: max_learners(settings)?,
+        force_new_cluster: settings.bool("force-new-cluster"),
         pre_vote: settings.bool("pre-vote"),
         auto_compaction: checks::auto_compaction(settings)?,
         log,
@@ -89,6 +96,68 @@ pub(crate) fn assemble(
         notices: Vec::new(),
     };
     Ok(config)
+}
+
+/// How the others are found.
+fn discovery(settings: &Settings) -> Result<Discovery, String> {
+    let endpoints = settings.list("discovery-endpoints");
+    let domain = settings.text("discovery-srv");
+    if !endpoints.is_empty() {
+        return Ok(Discovery::V3(DiscoveryService {
+            token: settings.text("discovery-token").to_owned(),
+            endpoints: endpoints.iter().map(|endpoint| endpoint.trim().to_owned()).collect(),
+            dial_timeout: span_or_default(settings, "discovery-dial-timeout")?,
+            request_timeout: span_or_default(settings, "discovery-request-timeout")?,
+            keepalive_time: span_or_default(settings, "discovery-keepalive-time")?,
+            keepalive_timeout: span_or_default(settings, "discovery-keepalive-timeout")?,
+            credentials: credentials(settings)?,
+        }));
+    }
+    if domain.is_empty() {
+        return Ok(Discovery::Static);
+    }
+    let suffix = match settings.text("discovery-srv-name") {
+        "" => String::new(),
+        name => format!("-{name}"),
+    };
+    Ok(Discovery::Srv { domain: domain.to_owned(), suffix })
+}
+
+/// The discovery service's user and password, given together or apart.
+fn credentials(settings: &Settings) -> Result<Option<(String, String)>, String> {
+    let (user, password) = (settings.text("discovery-user"), settings.text("discovery-password"));
+    let (user, password) = match (user.split_once(':'), password) {
+        (Some((user, password)), "") => (user, password),
+        _ => (user, password),
+    };
+    match (user, password) {
+        ("", _) => Ok(None),
+        (_, "") => Err("--discovery-user without a password: give user:password, or \
+                        --discovery-password"
+            .to_owned()),
+        (user, password) => Ok(Some((user.to_owned(), password.to_owned()))),
+    }
+}
+
+/// The members that are known before any is asked.
+fn initial_cluster(settings: &Settings, discovery: &Discovery) -> Result<InitialCluster, String> {
+    match discovery {
+        Discovery::V3(_) => {
+            let urls = settings.urls("initial-advertise-peer-urls");
+            Ok(InitialCluster::of_one(settings.text("name"), urls))
+        }
+        Discovery::Srv { .. } => Ok(InitialCluster::default()),
+        Discovery::Static => InitialCluster::parse(settings.text("initial-cluster")),
+    }
+}
+
+fn max_learners(settings: &Settings) -> Result<u32, String> {
+    const NAME: &str = "max-learners";
+    let given = settings.int(NAME);
+    u32::try_from(given)
+        .ok()
+        .filter(|learners| *learners > 0)
+        .ok_or_else(|| format!("--{NAME} must be above 0 (set to {given})"))
 }
 
 /// The default host and `--name` shape URLs and the cluster nobody set.

@@ -2,7 +2,7 @@
 //!
 //! Owns: `--initial-cluster`. Never: touches the data directory.
 
-use super::model::{ClusterState, Config};
+use super::model::{Config, Discovery};
 use super::url::{self, Url};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,9 +16,11 @@ pub struct InitialCluster {
 }
 
 impl InitialCluster {
-    /// Reads `name=url,name=url,...`; a name may come again for a further URL. More than
-    /// one member is refused: clusters of several are not built in yet.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `name=url,name=url,...`; a name may come again for a further URL.
+    ///
+    /// # Errors
+    /// What is wrong with a URL, in etcd's words.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut members: BTreeMap<String, Vec<Url>> = BTreeMap::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (name, url) = part.split_once('=').unwrap_or((part, ""));
@@ -27,14 +29,24 @@ impl InitialCluster {
             members.entry(name.to_owned()).or_default().push(url);
         }
         members.values_mut().for_each(|urls| urls.sort());
-        if members.len() > 1 {
-            return Err(format!(
-                "--initial-cluster with {} members is not supported by castd: clusters of \
-                 several members are not built in yet",
-                members.len()
-            ));
-        }
         Ok(Self { members })
+    }
+
+    /// A single member.
+    pub fn of_one(name: &str, urls: &[Url]) -> Self {
+        let mut urls = urls.to_vec();
+        urls.sort();
+        Self { members: [(name.to_owned(), urls)].into() }
+    }
+
+    /// A URL belongs to one member, and is named once.
+    pub fn check_distinct(&self, what: &str) -> Result<(), String> {
+        let all = || self.members.values().flatten();
+        let distinct: BTreeSet<&Url> = all().collect();
+        if distinct.len() < all().count() {
+            return Err(format!("{what} {self} has duplicate url"));
+        }
+        Ok(())
     }
 
     /// Each member's name and its peer URLs, sorted.
@@ -66,26 +78,34 @@ impl Config {
         &self,
         resolve: &dyn Fn(&Url) -> io::Result<SocketAddr>,
     ) -> Result<(), String> {
-        let name = &self.name;
-        let Some(own) = self.initial_cluster.members.get(name) else {
-            return Err(format!(
-                "couldn't find local name {} in the initial cluster configuration",
-                super::go::quote(name)
-            ));
-        };
-        if self.initial_cluster_state == ClusterState::Existing {
-            return Err("--initial-cluster-state existing is not supported by castd: \
-                        clusters of several members are not built in yet"
-                .to_owned());
-        }
+        let own = self.own_urls()?;
         if let Err(reason) = same_urls(&self.advertise_peer_urls, own, resolve) {
             return Err(self.mismatch(own, &reason));
         }
-        let distinct: BTreeSet<&Url> = own.iter().collect();
-        if distinct.len() < own.len() {
-            return Err(format!("initial cluster {} has duplicate url", self.initial_cluster));
+        self.initial_cluster.check_distinct("initial cluster")
+    }
+
+    /// Whether this member may join a cluster; as [`Self::check_bootstrap`]. Its own URLs
+    /// need not be those it advertises: the cluster knows them since it was added.
+    pub fn check_join(&self) -> Result<(), String> {
+        self.own_urls()?;
+        self.initial_cluster.check_distinct("initial cluster")?;
+        if matches!(self.discovery, Discovery::V3(_)) {
+            let text = "discovery URL should not be set when joining existing initial cluster";
+            return Err(text.to_owned());
         }
         Ok(())
+    }
+
+    /// This member's URLs in the initial cluster.
+    fn own_urls(&self) -> Result<&[Url], String> {
+        let own = self.initial_cluster.members.get(&self.name).map(Vec::as_slice);
+        own.ok_or_else(|| {
+            format!(
+                "couldn't find local name {} in the initial cluster configuration",
+                super::go::quote(&self.name)
+            )
+        })
     }
 
     /// How the advertised URLs and those of the initial cluster differ.
@@ -125,8 +145,9 @@ impl Config {
     }
 }
 
-/// Whether two sorted lists name the same places, by text or else by address.
-fn same_urls(
+/// Whether two sorted lists name the same places, by text or else by address; the error
+/// says where they differ, in etcd's words.
+pub(crate) fn same_urls(
     a: &[Url],
     b: &[Url],
     resolve: &dyn Fn(&Url) -> io::Result<SocketAddr>,
@@ -165,7 +186,7 @@ fn shown(urls: &[Url]) -> String {
 }
 
 /// The first address of a URL's host.
-fn resolve(url: &Url) -> io::Result<SocketAddr> {
+pub(crate) fn resolve(url: &Url) -> io::Result<SocketAddr> {
     (url.host(), url.port().unwrap_or(0))
         .to_socket_addrs()?
         .next()

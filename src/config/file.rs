@@ -32,7 +32,6 @@ pub(crate) fn apply(
 enum Meaning {
     Setting(&'static Flag),
     Object(&'static str),
-    Discovery,
     Unknown,
 }
 
@@ -48,16 +47,22 @@ fn meaning(object: &str, key: &str) -> Meaning {
     if let Some(flag) = table::all().find(is_key) {
         return Meaning::Setting(flag);
     }
-    if !object.is_empty() {
-        return Meaning::Unknown;
-    }
-    const OBJECTS: [&str; 3] =
-        ["client-transport-security", "peer-transport-security", "socket-options"];
-    if let Some(name) = OBJECTS.iter().find(|name| name.eq_ignore_ascii_case(key)) {
-        return Meaning::Object(name);
-    }
-    if key.eq_ignore_ascii_case("discovery-config") { Meaning::Discovery } else { Meaning::Unknown }
+    let inside = |(outer, name, _): &&(&str, &str, &'static str)| {
+        *outer == object && name.eq_ignore_ascii_case(key)
+    };
+    OBJECTS.iter().find(inside).map_or(Meaning::Unknown, |(_, _, path)| Meaning::Object(path))
 }
+
+/// Objects: what they are in, their key, and what they are called in the table.
+const OBJECTS: [(&str, &str, &str); 7] = [
+    ("", "client-transport-security", "client-transport-security"),
+    ("", "peer-transport-security", "peer-transport-security"),
+    ("", "socket-options", "socket-options"),
+    ("", "discovery-config", "discovery-config"),
+    ("discovery-config", "client", "discovery-config.client"),
+    ("discovery-config.client", "secure", "discovery-config.client.secure"),
+    ("discovery-config.client", "auth", "discovery-config.client.auth"),
+];
 
 /// Reads the file itself (`name` is empty) or an object in it.
 struct Object<'a> {
@@ -104,14 +109,6 @@ impl<'de> Visitor<'de> for Object<'_> {
                     settings: self.settings,
                     notices: self.notices,
                 })?,
-                Meaning::Discovery => {
-                    let value: serde_yaml_ng::Value = map.next_value()?;
-                    if says_something(&value) {
-                        let reason = "discovery is not built in yet";
-                        let text = format!("discovery-config is not supported by castd: {reason}");
-                        return Err(A::Error::custom(text));
-                    }
-                }
                 Meaning::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                     let place =
@@ -122,20 +119,6 @@ impl<'de> Visitor<'de> for Object<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether anything in it is not empty.
-fn says_something(value: &serde_yaml_ng::Value) -> bool {
-    use serde_yaml_ng::Value as Yaml;
-    match value {
-        Yaml::Null => false,
-        Yaml::Bool(on) => *on,
-        Yaml::Number(number) => number.as_f64() != Some(0.0),
-        Yaml::String(text) => !text.is_empty(),
-        Yaml::Sequence(items) => items.iter().any(says_something),
-        Yaml::Mapping(map) => map.values().any(says_something),
-        Yaml::Tagged(tagged) => says_something(&tagged.value),
     }
 }
 

@@ -24,9 +24,13 @@ mod url;
 mod value;
 
 pub use bootstrap::InitialCluster;
+pub(crate) use bootstrap::{resolve, same_urls};
 pub use go::{GoDuration, parse_duration};
+pub(crate) use go::{parse_int, quote};
 pub use help::{CASTD_VERSION, ETCD_VERSION, GIT_SHA};
-pub use model::{AutoCompaction, ClusterState, Config, Feature, MetricsDetail};
+pub use model::{
+    AutoCompaction, ClusterState, Config, Discovery, DiscoveryService, Feature, MetricsDetail,
+};
 pub use table::{FileKey, Flag, Section, Support, Versions, all as all_flags, find as find_flag};
 pub use url::{Scheme, Url};
 pub use value::{Kind, Value};
@@ -149,7 +153,7 @@ impl Loader<'_> {
             Parsed::Flags { positional } => positional,
         };
         let fault = match positional {
-            Some(arg) => format!("{} is not a valid flag", go::quote(&arg)),
+            Some(arg) => format!("{} is not a valid flag", quote(&arg)),
             None if settings.bool("version") => {
                 let (stdout, stderr) = (help::version(), String::new());
                 return Err(Stop::Text { code: 0, stdout, stderr });

@@ -68,14 +68,21 @@ pub struct Config {
     pub advertise_peer_urls: Vec<Url>,
     /// The client URLs this member tells clients.
     pub advertise_client_urls: Vec<Url>,
-    /// The members a new cluster begins with.
+    /// The members a new cluster begins with; only this one, or none, where they are
+    /// discovered.
     pub initial_cluster: InitialCluster,
+    /// How the other members are found.
+    pub discovery: Discovery,
     /// Whether the member begins a cluster or joins one.
     pub initial_cluster_state: ClusterState,
     /// Mixed into member and cluster ids.
     pub initial_cluster_token: String,
     /// Whether membership changes that would lose quorum are refused.
     pub strict_reconfig_check: bool,
+    /// The most learners the cluster may have; above 0.
+    pub max_learners: u32,
+    /// Whether this member leaves its cluster behind and goes on alone with its data.
+    pub force_new_cluster: bool,
     /// Whether raft asks before it elects.
     pub pre_vote: bool,
     /// What the member compacts by itself.
@@ -100,6 +107,51 @@ pub struct Config {
 
     /// What the configuration has to say, to be written once the logger is up.
     pub notices: Vec<Notice>,
+}
+
+/// How a new member finds the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Discovery {
+    /// `--initial-cluster` names them.
+    Static,
+    /// DNS SRV records name them.
+    Srv {
+        /// The domain.
+        domain: String,
+        /// What follows the service's name, with its dash; empty for nothing.
+        suffix: String,
+    },
+    /// They meet at a discovery service.
+    V3(DiscoveryService),
+}
+
+/// Another cluster, at which the members of a new one meet.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DiscoveryService {
+    /// What the new cluster is called there.
+    pub token: String,
+    /// Its clients' endpoints, `host:port` or URLs.
+    pub endpoints: Vec<String>,
+    /// The longest time to connect.
+    pub dial_timeout: Duration,
+    /// The longest time for an answer.
+    pub request_timeout: Duration,
+    /// The time between two pings.
+    pub keepalive_time: Duration,
+    /// How long a ping's answer may take.
+    pub keepalive_timeout: Duration,
+    /// User and password, if it asks for them.
+    pub credentials: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for DiscoveryService {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiscoveryService")
+            .field("token", &self.token)
+            .field("endpoints", &self.endpoints)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A feature gate's value.

@@ -21,7 +21,7 @@ use tonic::{Code, Status, Streaming};
 use super::codec::{CountingCodec, Wire};
 use super::error::{Failure, in_go_words, status};
 use super::faces::Faces;
-use super::methods::{Kind, Method};
+use super::methods::Method;
 use super::supervised::{Supervised, interrupt};
 use crate::metrics::{Metrics, RequestKind};
 
@@ -42,6 +42,8 @@ pub(super) type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Se
 /// A call that is being answered.
 pub(super) struct Call {
     pub(super) faces: Arc<Faces>,
+    /// Whether this member has no vote: it answers little then.
+    learner: bool,
     /// The time the client gives it, if it said so.
     timeout: Option<Duration>,
 }
@@ -49,7 +51,15 @@ pub(super) struct Call {
 impl Call {
     /// A call that no client made.
     pub(super) fn internal(faces: &Arc<Faces>) -> Self {
-        Self { faces: Arc::clone(faces), timeout: None }
+        Self { faces: Arc::clone(faces), learner: false, timeout: None }
+    }
+
+    /// For what a member with a vote alone answers.
+    ///
+    /// # Errors
+    /// `NotSupportedForLearner`.
+    pub(super) fn refuse_learner(&self) -> Result<(), Error> {
+        if self.learner { Err(Error::NotSupportedForLearner) } else { Ok(()) }
     }
 
     /// Has one write replicated and applied, and gives its outcome.
@@ -66,10 +76,8 @@ impl Call {
         let figures = &faces.metrics.faces;
         figures.proposals_pending.inc();
         let _pending = Pending(&faces.metrics);
-        let result = match tokio::time::timeout(self.patience(), faces.company.propose(op)).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Timeout),
-        };
+        let proposing = tokio::time::timeout(self.patience_with_raft(), faces.company.propose(op));
+        let result = proposing.await.unwrap_or(Err(Error::Timeout));
         let failed = matches!(&result, Err(error) if never_applied(*error));
         if failed && !matches!(result, Err(Error::TooManyRequests)) {
             figures.proposals_failed.inc();
@@ -99,10 +107,8 @@ impl Call {
     pub(super) async fn read_index(&self) -> Result<Instant, Error> {
         let started = Instant::now();
         let reading = self.faces.company.read_index();
-        let result = match tokio::time::timeout(self.patience(), reading).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Timeout),
-        };
+        let result = tokio::time::timeout(self.patience_with_raft(), reading).await;
+        let result = result.unwrap_or(Err(Error::Timeout));
         let ended = Instant::now();
         self.faces.metrics.faces.read_index(result.is_ok(), ended - started);
         result.map(|()| ended)
@@ -118,8 +124,28 @@ impl Call {
         self.header(self.faces.company.view().revision())
     }
 
+    /// Gives `work` the time that the call has.
+    ///
+    /// # Errors
+    /// `Timeout`, or what the work meets.
+    pub(super) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::time::timeout(self.patience(), work).await.unwrap_or(Err(Error::Timeout))
+    }
+
     fn patience(&self) -> Duration {
-        let limit = self.faces.options.request_timeout();
+        self.at_most(self.faces.options.request_timeout())
+    }
+
+    /// The time for what raft ends by itself, with a word about why.
+    fn patience_with_raft(&self) -> Duration {
+        let options = &self.faces.options;
+        self.at_most(options.request_timeout() + options.election_timeout)
+    }
+
+    fn at_most(&self, limit: Duration) -> Duration {
         self.timeout.map_or(limit, |timeout| timeout.min(limit))
     }
 }
@@ -130,6 +156,7 @@ fn never_applied(error: Error) -> bool {
         error,
         Error::Timeout
             | Error::TimeoutLeaderFailed
+            | Error::TimeoutConnectionLost
             | Error::NoLeader
             | Error::NotLeader
             | Error::LeaderChanged
@@ -150,8 +177,14 @@ impl Drop for Pending<'_> {
 /// Looks at what the client says about its request.
 ///
 /// # Errors
-/// `InvalidClientApiVersion`, `NoLeader`.
-fn admit(faces: Arc<Faces>, kind: Kind, metadata: &MetadataMap) -> Result<Call, Error> {
+/// `NotSupportedForLearner`, `InvalidClientApiVersion`, `NoLeader`.
+fn admit(faces: Arc<Faces>, method: Method, metadata: &MetadataMap) -> Result<Call, Error> {
+    let raft = faces.company.raft();
+    // raft may not know yet of a member that the cluster has: what counts is the list.
+    let learner = raft.is_learner && faces.company.is_learner();
+    if learner && !method.is_for_learners() {
+        return Err(Error::NotSupportedForLearner);
+    }
     let headers = metadata.as_ref();
     let version = match headers.get(&CLIENT_API_VERSION) {
         Some(value) => {
@@ -160,12 +193,12 @@ fn admit(faces: Arc<Faces>, kind: Kind, metadata: &MetadataMap) -> Result<Call, 
         }
         None => None,
     };
-    faces.metrics.calls.client_version(kind, version);
-    if wants_leader(metadata) && faces.company.raft().leader == 0 {
+    faces.metrics.calls.client_version(method.kind(), version);
+    if wants_leader(metadata) && raft.leader == 0 {
         return Err(Error::NoLeader);
     }
     let timeout = headers.get(&GRPC_TIMEOUT).and_then(|value| timeout(value.as_bytes()));
-    Ok(Call { faces, timeout })
+    Ok(Call { faces, learner, timeout })
 }
 
 fn wants_leader(metadata: &MetadataMap) -> bool {
@@ -263,7 +296,7 @@ where
 {
     let mut ending = Ending::begin(&faces, method);
     let mut grpc = grpc(&faces, method);
-    let handler = Handler { faces, function: Some(function), ending: None };
+    let handler = Handler { faces, method, function: Some(function), ending: None };
     let response = reworded(grpc.unary(UnaryCall(handler), request).await);
     ending.code(code_of(&response));
     response
@@ -286,7 +319,7 @@ where
 {
     let ending = Some(Ending::begin(&faces, method));
     let mut grpc = grpc(&faces, method);
-    let handler = Handler { faces, function: Some(function), ending };
+    let handler = Handler { faces, method, function: Some(function), ending };
     reworded(grpc.server_streaming(StreamCall(handler), request).await)
 }
 
@@ -307,7 +340,7 @@ where
 {
     let ending = Some(Ending::begin(&faces, method));
     let mut grpc = grpc(&faces, method);
-    let handler = Handler { faces, function: Some(function), ending };
+    let handler = Handler { faces, method, function: Some(function), ending };
     reworded(grpc.streaming(StreamCall(handler), request).await)
 }
 
@@ -322,14 +355,15 @@ pub(super) fn not_yet(faces: &Arc<Faces>, method: Method) -> Response<Body> {
 /// A method's function, with what it is called with. It is called once.
 struct Handler<F> {
     faces: Arc<Faces>,
+    method: Method,
     function: Option<F>,
     /// A stream's end is counted by the stream, a unary call's by its caller.
     ending: Option<Ending>,
 }
 
 impl<F> Handler<F> {
-    fn begin(&mut self, kind: Kind, metadata: &MetadataMap) -> Result<(Call, F), Status> {
-        let call = admit(Arc::clone(&self.faces), kind, metadata).map_err(status)?;
+    fn begin(&mut self, metadata: &MetadataMap) -> Result<(Call, F), Status> {
+        let call = admit(Arc::clone(&self.faces), self.method, metadata).map_err(status)?;
         let again = || Status::internal("castd: a handler was called twice");
         Ok((call, self.function.take().ok_or_else(again)?))
     }
@@ -353,7 +387,7 @@ where
     type Future = Either<Map<Fut, Wrap<Resp>>, Ready<Result<tonic::Response<Resp>, Status>>>;
 
     fn call(&mut self, request: tonic::Request<Req>) -> Self::Future {
-        match self.0.begin(Kind::Unary, request.metadata()) {
+        match self.0.begin(request.metadata()) {
             Ok((call, function)) => {
                 let wrap: Wrap<Resp> = wrap;
                 Either::Left(function(call, request.into_inner()).map(wrap))
@@ -369,14 +403,14 @@ type StreamFuture<Resp> =
     Pin<Box<dyn Future<Output = Result<tonic::Response<Supervised<Resp>>, Status>> + Send>>;
 
 impl<F> StreamCall<F> {
-    fn open<M, Resp, Fut>(&mut self, kind: Kind, request: tonic::Request<M>) -> StreamFuture<Resp>
+    fn open<M, Resp, Fut>(&mut self, request: tonic::Request<M>) -> StreamFuture<Resp>
     where
         F: FnOnce(Call, M) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Responses<Resp>, Failure>> + Send + 'static,
         M: Send + 'static,
         Resp: 'static,
     {
-        let begun = self.0.begin(kind, request.metadata());
+        let begun = self.0.begin(request.metadata());
         let ending = self.0.ending.take();
         Box::pin(async move {
             let mut ending = ending;
@@ -415,7 +449,7 @@ where
     type Future = StreamFuture<Resp>;
 
     fn call(&mut self, request: tonic::Request<Req>) -> Self::Future {
-        self.open(Kind::ServerStream, request)
+        self.open(request)
     }
 }
 
@@ -431,7 +465,7 @@ where
     type Future = StreamFuture<Resp>;
 
     fn call(&mut self, request: tonic::Request<Streaming<Req>>) -> Self::Future {
-        self.open(Kind::BidiStream, request)
+        self.open(request)
     }
 }
 

@@ -1,10 +1,18 @@
-//! The Cluster service, as far as one member can serve it.
+//! The Cluster service: who is in the cluster, and who comes and goes.
 
-use castd_actors::MemberInfo;
-use castd_proto::etcdserverpb::{Member, MemberListRequest, MemberListResponse};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use castd_actors::cluster::member_id;
+use castd_actors::{Error, MemberInfo};
+use castd_proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
+    MemberUpdateRequest, MemberUpdateResponse,
+};
 
 use super::call::Call;
 use super::error::Failure;
+use crate::config::Url;
 
 pub(super) async fn member_list(
     call: Call,
@@ -13,10 +21,65 @@ pub(super) async fn member_list(
     if request.linearizable {
         call.read_index().await?;
     }
-    let view = call.faces.company.view();
-    let members = view.cluster().members.values().map(member).collect();
     // The header of this service has no revision.
-    Ok(MemberListResponse { header: call.header(0), members })
+    Ok(MemberListResponse { header: call.header(0), members: members(&call) })
+}
+
+pub(super) async fn member_add(
+    call: Call,
+    request: MemberAddRequest,
+) -> Result<MemberAddResponse, Failure> {
+    let peer_urls = peer_urls(&request.peer_urls)?;
+    let is_learner = request.is_learner;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let id = member_id(peer_urls.iter().map(String::as_str), &now.to_string());
+    let company = &call.faces.company;
+    call.in_time(company.add_member(id, peer_urls.clone(), is_learner)).await?;
+    let member = Member { id, peer_urls, is_learner, ..Member::default() };
+    Ok(MemberAddResponse { header: call.header(0), member: Some(member), members: members(&call) })
+}
+
+pub(super) async fn member_remove(
+    call: Call,
+    request: MemberRemoveRequest,
+) -> Result<MemberRemoveResponse, Failure> {
+    call.in_time(call.faces.company.remove_member(request.id)).await?;
+    Ok(MemberRemoveResponse { header: call.header(0), members: members(&call) })
+}
+
+pub(super) async fn member_update(
+    call: Call,
+    request: MemberUpdateRequest,
+) -> Result<MemberUpdateResponse, Failure> {
+    // etcd leaves this to its clients; a URL that is none would be replicated.
+    let peer_urls = peer_urls(&request.peer_urls)?;
+    call.in_time(call.faces.company.update_member(request.id, peer_urls)).await?;
+    Ok(MemberUpdateResponse { header: call.header(0), members: members(&call) })
+}
+
+pub(super) async fn member_promote(
+    call: Call,
+    request: MemberPromoteRequest,
+) -> Result<MemberPromoteResponse, Failure> {
+    let promoted = call.in_time(call.faces.company.promote_member(request.id)).await;
+    call.faces.metrics.faces.learner_promoted(promoted.err());
+    promoted?;
+    Ok(MemberPromoteResponse { header: call.header(0), members: members(&call) })
+}
+
+/// Reads peer URLs as etcd does: each with a scheme and a place, and sorted.
+fn peer_urls(texts: &[String]) -> Result<Vec<String>, Error> {
+    let urls: Result<Vec<Url>, String> = texts.iter().map(|text| Url::parse(text)).collect();
+    let mut urls = urls.map_err(|_| Error::MemberBadUrls)?;
+    if urls.is_empty() {
+        return Err(Error::MemberBadUrls);
+    }
+    urls.sort();
+    Ok(urls.iter().map(Url::to_string).collect())
+}
+
+fn members(call: &Call) -> Vec<Member> {
+    call.faces.company.view().cluster().members.values().map(member).collect()
 }
 
 fn member(info: &MemberInfo) -> Member {
@@ -26,5 +89,22 @@ fn member(info: &MemberInfo) -> Member {
         peer_urls: info.peer_urls.clone(),
         client_urls: info.client_urls.clone(),
         is_learner: info.is_learner,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_urls_are_read_and_sorted() {
+        let urls = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            peer_urls(&texts)
+        };
+        assert_eq!(urls(&["http://b:1", " http://a:1"]).unwrap(), ["http://a:1", "http://b:1"]);
+        for bad in [&[][..], &["a:1"], &["http://a"], &["http://a:1/path"], &["ftp://a:1"]] {
+            assert_eq!(urls(bad), Err(Error::MemberBadUrls), "{bad:?}");
+        }
     }
 }

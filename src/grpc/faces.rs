@@ -6,6 +6,7 @@ use std::time::Duration;
 use castd_actors::Company;
 use tokio::sync::{Semaphore, watch};
 
+use super::gate::Gate;
 use super::ids::LeaseIds;
 use super::quota::Quota;
 use crate::metrics::Metrics;
@@ -88,18 +89,21 @@ pub struct Faces {
     pub(super) quota: Arc<Quota>,
     pub(super) lease_ids: Arc<LeaseIds>,
     pub(super) heavy: Arc<Semaphore>,
+    pub(super) gate: Gate,
     phase: watch::Receiver<Phase>,
     leaderless: watch::Receiver<u64>,
 }
 
 impl Faces {
-    /// `phase` tells when the node ends; `leaders` tells streams that the leader is lost.
+    /// `phase` tells when the node ends; `leaders` tells streams that the leader is lost;
+    /// calls wait for `gate`.
     pub fn new(
         company: Company,
         options: FaceOptions,
         metrics: Arc<Metrics>,
         phase: watch::Receiver<Phase>,
         leaders: &LeaderWatch,
+        gate: Gate,
     ) -> Self {
         let member_id = company.identity().member_id;
         Self {
@@ -110,6 +114,7 @@ impl Faces {
             company,
             options,
             metrics,
+            gate,
             phase,
         }
     }
@@ -124,9 +129,11 @@ impl Faces {
         self.phase.clone()
     }
 
-    /// Changes whenever this member has gone without a leader for too long.
+    /// Changes whenever this member has gone without a leader for too long, from now on.
     pub(super) fn leaderless(&self) -> watch::Receiver<u64> {
-        self.leaderless.clone()
+        let mut leaderless = self.leaderless.clone();
+        leaderless.mark_unchanged();
+        leaderless
     }
 }
 

@@ -28,6 +28,9 @@ pub(super) async fn range(
     call: Call,
     request: RangeRequest,
 ) -> Result<Answer<RangeResponse>, Failure> {
+    if !request.serializable {
+        call.refuse_learner()?;
+    }
     validate::range(&request)?;
     let started = Instant::now();
     let result = answer_range(&call, request).await;

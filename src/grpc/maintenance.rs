@@ -56,7 +56,7 @@ pub(super) async fn status(call: Call, _request: StatusRequest) -> Result<Status
         raft_applied_index: view.applied_index(),
         errors,
         db_size_in_use: signed(view.db_size_in_use()),
-        is_learner: raft.is_learner,
+        is_learner: company.is_learner(),
         // The storage follows the cluster: it is what a downgrade could go back to.
         storage_version: view.cluster().version.clone().unwrap_or_default(),
         db_size_quota: quota::effective(options.quota_backend_bytes),
@@ -128,6 +128,10 @@ pub(super) async fn move_leader(
         Some(member) if member.is_learner => Err(Error::BadLeaderTransferee.into()),
         // It leads already. etcd's answer has no header.
         Some(member) if member.id == member_id => Ok(MoveLeaderResponse::default()),
-        Some(_) => Err(Failure::not_yet("moving the leader to another member")),
+        Some(_) => match call.in_time(company.transfer_leader(request.target_id)).await {
+            Ok(()) => Ok(MoveLeaderResponse::default()),
+            Err(Error::Timeout) => Err(Error::TimeoutLeaderTransfer.into()),
+            Err(error) => Err(error.into()),
+        },
     }
 }

@@ -53,6 +53,11 @@ macro_rules! methods {
                 match self { $(Self::$variant => $name,)* }
             }
 
+            /// Whether a member without a vote answers, if only some requests.
+            pub fn is_for_learners(self) -> bool {
+                matches!(self, Self::Range | Self::Status | Self::Snapshot)
+            }
+
             /// How many messages each side sends.
             pub fn kind(self) -> Kind {
                 match self { $(Self::$variant => Kind::$kind,)* }
@@ -133,6 +138,13 @@ mod tests {
             assert_eq!(Method::find(&path), Some(*method));
         }
         assert_eq!(Method::find("/etcdserverpb.KV/Steal"), None);
+    }
+
+    #[test]
+    fn learners_answer_three_methods() {
+        let names: Vec<&str> =
+            Method::ALL.iter().filter(|method| method.is_for_learners()).map(|m| m.name()).collect();
+        assert_eq!(names, ["Range", "Status", "Snapshot"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod cluster;
 mod codec;
 mod error;
 mod faces;
+mod gate;
 mod health;
 mod ids;
 mod kv;
@@ -31,6 +32,7 @@ mod watch;
 
 pub use error::{Failure, status};
 pub use faces::{FaceOptions, Faces, LeaderWatch, Phase};
+pub use gate::Gate;
 pub use kv::probe;
 pub use methods::{Kind, Method};
 pub use quota::effective as effective_quota;
@@ -54,7 +56,7 @@ fn content_is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Answers a gRPC request. Dropping the future cancels the call.
+/// Answers a gRPC request, when the gate is open. Dropping the future cancels the call.
 pub async fn serve<B>(faces: Arc<Faces>, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
@@ -64,6 +66,12 @@ where
         let text = methods::unknown(request.uri().path());
         return Status::unimplemented(text).into_http();
     };
+    // Boxed, because hardly any call has to wait.
+    if !faces.gate.is_open()
+        && let Err(error) = Box::pin(gate::pass(&faces)).await
+    {
+        return status(error).into_http();
+    }
     // The first three are the hot ones. They stay in this future; the others are boxed,
     // so that their size does not weigh on every call's.
     match method {
@@ -95,6 +103,10 @@ where
         Method::LeaseTimeToLive => unary(faces, method, request, lease::time_to_live).await,
         Method::LeaseLeases => unary(faces, method, request, lease::leases).await,
         Method::MemberList => unary(faces, method, request, cluster::member_list).await,
+        Method::MemberAdd => unary(faces, method, request, cluster::member_add).await,
+        Method::MemberRemove => unary(faces, method, request, cluster::member_remove).await,
+        Method::MemberUpdate => unary(faces, method, request, cluster::member_update).await,
+        Method::MemberPromote => unary(faces, method, request, cluster::member_promote).await,
         Method::Alarm => unary(faces, method, request, maintenance::alarm).await,
         Method::Status => unary(faces, method, request, maintenance::status).await,
         Method::Defragment => unary(faces, method, request, maintenance::defragment).await,
@@ -105,11 +117,7 @@ where
         Method::Authenticate => unary(faces, method, request, auth::authenticate).await,
         Method::HealthCheck => unary(faces, method, request, health::check).await,
         Method::HealthWatch => server_stream(faces, method, request, health::watch).await,
-        Method::MemberAdd
-        | Method::MemberRemove
-        | Method::MemberUpdate
-        | Method::MemberPromote
-        | Method::Snapshot
+        Method::Snapshot
         | Method::Downgrade
         | Method::AuthEnable
         | Method::AuthDisable

@@ -4,13 +4,12 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use castd_actors::MemberInfo;
+use http::Method;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, Method};
 use serde::Serialize;
 
-use super::{HttpFaces, JSON, only_get};
-
-const CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
+use super::{CASTD_VERSION_HEADER, CLUSTER_ID_HEADER, HttpFaces, JSON, only_get};
+use crate::config::CASTD_VERSION;
 
 #[derive(Serialize)]
 struct Member<'a> {
@@ -33,8 +32,8 @@ pub(super) async fn members(State(http): State<HttpFaces>, method: Method) -> Re
     let view = company.view();
     let cluster = format!("{:x}", company.identity().cluster_id);
     let body = json(view.cluster().members.values());
-    ([(CONTENT_TYPE, JSON.to_str().unwrap_or_default()), (CLUSTER_ID, &cluster)], body)
-        .into_response()
+    let headers = [(CLUSTER_ID_HEADER, cluster.as_str()), (CASTD_VERSION_HEADER, CASTD_VERSION)];
+    ([(CONTENT_TYPE, JSON)], headers, body).into_response()
 }
 
 fn json<'a>(members: impl Iterator<Item = &'a MemberInfo>) -> String {

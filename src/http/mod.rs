@@ -17,10 +17,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use prometheus::{Registry, TextEncoder};
 
 use crate::grpc::Faces;
+
+/// Says which cluster a member's answer is about.
+pub const CLUSTER_ID_HEADER: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
+/// Says that a member is a castd, and which: etcd's members and castd's do not mix.
+pub const CASTD_VERSION_HEADER: HeaderName = HeaderName::from_static("x-castd-version");
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -45,7 +45,7 @@ impl Check {
             }
             Self::SerializableRead => read(http, true).await,
             Self::LinearizableRead => read(http, false).await,
-            Self::NonLearner if faces.company.raft().is_learner => {
+            Self::NonLearner if faces.company.is_learner() => {
                 Err("not supported for learner".to_owned())
             }
             Self::NonLearner => Ok(()),

@@ -111,7 +111,7 @@ impl Collector for CompanyCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let view = self.company.view();
-        let mut families = raft(&self.company.raft());
+        let mut families = raft(&self.company.raft(), self.company.is_learner());
         families.extend(self.identity(&view));
         families.extend(store(&view));
         families.extend(mailboxes(&self.company.mailboxes()));
@@ -122,11 +122,11 @@ impl Collector for CompanyCollector {
     }
 }
 
-fn raft(raft: &RaftStatus) -> Vec<MetricFamily> {
+fn raft(raft: &RaftStatus, is_learner: bool) -> Vec<MetricFamily> {
     vec![
         HAS_LEADER.value(flag(raft.leader != 0)),
         IS_LEADER.value(flag(raft.is_leader)),
-        IS_LEARNER.value(flag(raft.is_learner)),
+        IS_LEARNER.value(flag(is_learner)),
         LEADER_CHANGES.value(raft.leader_changes as f64),
         COMMITTED.value(raft.committed as f64),
     ]

@@ -4,13 +4,16 @@
 //! signals. Starts the company of actors, then the network faces. Never
 //! decides anything about data.
 
+mod begin;
 mod data_dir;
-mod identity;
+mod discovery;
 mod options;
 mod probe;
+mod remote;
 mod run;
+mod srv;
+mod version;
 
 pub use data_dir::{DataDir, DataDirError};
-pub use identity::{bootstrap, member_id};
 pub use probe::probe;
-pub use run::{RunError, run};
+pub use run::{Ended, RunError, run};

@@ -1,23 +1,27 @@
 //! Start, service, stop.
 
+use std::convert::Infallible;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle};
-use castd_actors::Company;
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{CompanyConfig, OpenError, Running, StartError, open, start};
+use castd_actors::company::{
+    Begin, CompanyConfig, MembershipRules, OpenError, Running, StartError, open, start,
+};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::shared::FatalReport;
 use castd_actors::wal_writer::{self, WalOptions};
+use castd_actors::{ClusterState, Company, Identity};
 use prometheus::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::begin::{Way, way};
 use super::data_dir::{DataDir, DataDirError};
-use super::identity::bootstrap;
 use super::options::server_options;
-use crate::config::{self, Config, ETCD_VERSION};
+use super::version;
+use crate::config::{self, Config, Discovery, ETCD_VERSION};
 use crate::logging::FATAL;
 use crate::metrics::show_features;
 use crate::server::{Listeners, Serving, serve};
@@ -27,6 +31,18 @@ const SEAL: SealPolicy = SealPolicy { log_bytes: 64 << 20, entries: 500_000 };
 
 /// What etcd calls the overhead of a message, in bytes: fragments begin there.
 const MESSAGE_OVERHEAD_BYTES: u64 = 512 * 1024;
+
+/// The pause before a member tries again to tell the cluster who it is.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a member looks whether it still is one.
+const REMOVAL_LOOK: Duration = Duration::from_millis(200);
+
+/// How long a removed member goes on.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What handing over the lead may take beyond an election timeout.
+const HAND_OVER_SLACK: Duration = Duration::from_millis(1500);
 
 /// Why a member does not run.
 #[derive(Debug, thiserror::Error)]
@@ -59,11 +75,20 @@ pub enum RunError {
     },
 }
 
-/// Runs a member until it is told to stop; gives the signal that told it.
+/// How a member's run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to, by this signal.
+    Signal(i32),
+    /// It is no member of its cluster any more.
+    Removed,
+}
+
+/// Runs a member until it is told to stop or is removed from its cluster.
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(config: Config) -> Result<i32, RunError> {
+pub async fn run(config: Config) -> Result<Ended, RunError> {
     let mut signals = Signals::listen()?;
     if config.memory_mlock {
         lock_memory()?;
@@ -72,39 +97,48 @@ pub async fn run(config: Config) -> Result<i32, RunError> {
     if config.enable_grpc_gateway {
         tracing::warn!("the JSON gateway is not built in yet: /v3 is not served");
     }
+    let way = tokio::select! {
+        way = find_way(&config) => way?,
+        signal = signals.next() => return Ok(Ended::Signal(signal)),
+    };
     let options = server_options(&config).map_err(RunError::Listen)?;
     let listeners = Listeners::bind(&options).map_err(|e| RunError::Listen(e.to_string()))?;
     let registry = Registry::new();
     show_features(&registry, config.features.iter().copied())?;
-    let (company, running) = start_company(&config, &registry)?;
+    let (company, running) = start_company(&config, &registry, way)?;
     let identity = company.identity();
     tracing::info!(
         { "local-member-id" = format!("{:x}", identity.member_id),
           "cluster-id" = format!("{:x}", identity.cluster_id) },
         "started member"
     );
-    // Clients are served when the member can say who it is, as etcd does it.
-    tokio::select! {
-        () = announce(&company, &config) => {}
-        signal = signals.next() => {
-            running.stop();
-            return Ok(signal);
-        }
-    }
+    // Other members are served at once: without them there is no leader.
     let handles = network_arbiters(&running);
     let server = serve(listeners, &company, &registry, &options, &handles)?;
-    tracing::info!("ready to serve client requests");
-    // Nobody listens where no service manager started us.
-    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
-    let signal = signals.next().await;
-    Ok(stop(server, running, signal).await)
+    let ended = tokio::select! {
+        ended = end(&company, &mut signals) => ended,
+        never = lead_in(&company, &config, &server) => match never {},
+    };
+    stop(&company, server, running, ended, config.election_timeout()).await;
+    Ok(ended)
 }
 
-fn start_company(config: &Config, registry: &Registry) -> Result<(Company, Running), RunError> {
-    if !wal_writer::exists(&config.wal_dir()) {
-        config.check_bootstrap().map_err(RunError::Bootstrap)?;
+/// A new member's way to its cluster; `None` for one that has data.
+async fn find_way(config: &Config) -> Result<Option<Way>, RunError> {
+    if wal_writer::exists(&config.wal_dir()) {
+        if config.discovery != Discovery::Static {
+            tracing::warn!("discovery is ignored since cluster already initialized");
+        }
+        return Ok(None);
     }
-    let (identity, cluster) = bootstrap(config);
+    way(config).await.map(Some).map_err(RunError::Bootstrap)
+}
+
+fn start_company(
+    config: &Config,
+    registry: &Registry,
+    way: Option<Way>,
+) -> Result<(Company, Running), RunError> {
     let mut wal =
         WalOptions { unsafe_no_fsync: config.unsafe_no_fsync, ..WalOptions::new(config.wal_dir()) };
     if let Ok(most) = usize::try_from(config.max_wals)
@@ -112,7 +146,17 @@ fn start_company(config: &Config, registry: &Registry) -> Result<(Company, Runni
     {
         wal.spare_segments = wal.spare_segments.min(most);
     }
-    let opened = open(wal, &config.snap_dir(), identity, &cluster)?;
+    let (identity, begin) = match way {
+        Some(Way::Bootstrap(identity, cluster)) => (identity, Begin::Bootstrap(cluster)),
+        Some(Way::Join(identity, cluster)) => (identity, Begin::Join(cluster)),
+        // Whose data it is, the data itself says.
+        None => {
+            (Identity { cluster_id: 0, member_id: 0 }, Begin::Bootstrap(ClusterState::default()))
+        }
+    };
+    let force_new = config.force_new_cluster;
+    let opened = open(wal, &config.snap_dir(), identity, &begin, force_new)?;
+    version::check_served(&opened.cluster).map_err(RunError::Bootstrap)?;
     Ok(start(opened, &company_config(config, registry))?)
 }
 
@@ -124,6 +168,10 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         election: config.election_timeout(),
         pre_vote: config.pre_vote,
         campaign_at_once: config.initial_election_tick_advance,
+        rules: MembershipRules {
+            strict: config.strict_reconfig_check,
+            max_learners: config.max_learners,
+        },
         slow_apply: config.warning_apply_duration,
         snapshot_count: config.snapshot_count,
         catchup_entries: config.snapshot_catchup_entries,
@@ -132,6 +180,8 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         scrub: ScrubPace { records, pause: config.compaction_sleep_interval },
         watch_progress: config.watch_progress_notify_interval,
         watch_fragment_bytes: usize::try_from(fragment).unwrap_or(usize::MAX),
+        version: ETCD_VERSION.to_owned(),
+        max_request_bytes: usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX),
         registry: registry.clone(),
         fatal: fatal(),
     }
@@ -158,25 +208,54 @@ fn fatal() -> FatalReport {
     })
 }
 
+/// From a member that runs to one that serves clients; then, for as long as it runs,
+/// the watch over the cluster's version.
+async fn lead_in(company: &Company, config: &Config, server: &Serving) -> Infallible {
+    announce(company, config).await;
+    server.open_gate();
+    tracing::info!("ready to serve client requests");
+    // Nobody listens where no service manager started us.
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    version::watch_over(company).await
+}
+
 /// Tells the cluster who we are, as often as it takes.
 async fn announce(company: &Company, config: &Config) {
     let urls: Vec<String> =
         config.advertise_client_urls.iter().map(|url| url.as_str().to_owned()).collect();
-    let version = cluster_version();
-    while let Err(error) = company.publish(&config.name, &urls, &version).await {
+    while let Err(error) = company.publish(&config.name, &urls).await {
         tracing::warn!(%error, "failed to publish local member to cluster; trying again");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(PUBLISH_PAUSE).await;
     }
     tracing::info!(
-        { "cluster-id" = format!("{:x}", company.identity().cluster_id), version },
+        { "cluster-id" = format!("{:x}", company.identity().cluster_id) },
         "published local member to cluster"
     );
+    if company.view().cluster().members.len() == 1 {
+        // Nobody else has to be asked, so clients need not see a cluster without one.
+        version::look(company).await;
+    }
 }
 
-/// The version all members understand has no patch number.
-fn cluster_version() -> String {
-    let minor = ETCD_VERSION.rsplit_once('.').map_or(ETCD_VERSION, |(minor, _)| minor);
-    format!("{minor}.0")
+/// What ends the member: a signal, or that it is none any more.
+async fn end(company: &Company, signals: &mut Signals) -> Ended {
+    tokio::select! {
+        signal = signals.next() => Ended::Signal(signal),
+        () = removal(company) => Ended::Removed,
+    }
+}
+
+/// Returns when this member was removed from its cluster, a moment later: the others
+/// may have to hear of it from here, and whoever asked for it.
+async fn removal(company: &Company) {
+    let own = company.identity().member_id;
+    while !company.view().cluster().removed.contains(&own) && !company.peers().removed {
+        tokio::time::sleep(REMOVAL_LOOK).await;
+    }
+    let error = "the member has been permanently removed from the cluster";
+    tracing::warn!(error, "server error");
+    tracing::warn!("data-dir used by this member must be removed");
+    tokio::time::sleep(REMOVAL_PAUSE).await;
 }
 
 /// Threads for the network: half of the cores, the other half is the company's.
@@ -190,13 +269,35 @@ fn network_arbiters(running: &Running) -> Vec<ArbiterHandle> {
     }
 }
 
-async fn stop(server: Serving, running: Running, signal: i32) -> i32 {
-    tracing::info!(signal, "received signal; shutting down");
+async fn stop(
+    company: &Company,
+    server: Serving,
+    running: Running,
+    ended: Ended,
+    election: Duration,
+) {
+    if let Ended::Signal(signal) = ended {
+        tracing::info!(signal, "received signal; shutting down");
+    }
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    hand_over(company, election).await;
     server.stop().await;
     running.stop();
     tracing::info!("closed member");
-    signal
+}
+
+/// Lets another member lead, while clients are still served, so that they need not wait
+/// for an election.
+async fn hand_over(company: &Company, election: Duration) {
+    if !company.raft().is_leader || company.view().cluster().voters().count() < 2 {
+        return;
+    }
+    tracing::info!("leadership transfer starting");
+    match tokio::time::timeout(election + HAND_OVER_SLACK, company.transfer_leader(0)).await {
+        Ok(Ok(())) => tracing::info!("leadership transfer finished"),
+        Ok(Err(error)) => tracing::warn!(%error, "leadership transfer failed"),
+        Err(_) => tracing::warn!("leadership transfer took too long"),
+    }
 }
 
 fn lock_memory() -> Result<(), RunError> {

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
+use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::authority::AnyAuthority;
@@ -45,8 +46,10 @@ pub(super) struct Shared {
     pub(super) http: Router,
     /// What the metrics listeners serve.
     pub(super) metrics: Router,
-    /// What the peer listeners serve.
+    /// What the peer listeners serve over plain HTTP.
     pub(super) peer: Router,
+    /// What they serve over gRPC.
+    pub(super) peer_calls: Routes,
     pub(super) builder: auto::Builder<TokioExecutor>,
 }
 
@@ -78,11 +81,13 @@ where
     let service = service_fn(move |request| answer(Arc::clone(&answering), role, request));
     let io = TokioIo::new(Coalescing::new(AnyAuthority::new(io)));
     let mut connection = pin!(shared.builder.serve_connection(io, service));
+    // Members talk to each other for as long as there are clients to serve.
+    let last = if role == Role::Peer { Phase::Draining } else { Phase::Serving };
     tokio::select! {
         biased;
         // Broken connections are the clients' business.
         _ = connection.as_mut() => return,
-        _ = phase.wait_for(|phase| *phase > Phase::Serving) => {}
+        _ = phase.wait_for(|phase| *phase > last) => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
@@ -101,6 +106,10 @@ async fn answer(
         // Boxed, because a request's future is moved several times on its way to
         // its task, and a call's is kilobytes large.
         return Ok(Box::pin(grpc::serve(Arc::clone(&shared.faces), request)).await);
+    }
+    if role == Role::Peer && grpc::is_grpc(&request) {
+        let Ok(response) = shared.peer_calls.clone().oneshot(request).await;
+        return Ok(response.map(Body::new));
     }
     // Boxed: HTTP is rare, and its future need not make room in every call's.
     Ok(Box::pin(answer_http(shared, role, request)).await)

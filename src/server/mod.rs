@@ -23,11 +23,12 @@ use castd_actors::Company;
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tonic::service::Routes;
 
 use connection::Shared;
 use listeners::Socketed;
 
-use crate::grpc::{Faces, LeaderWatch, Phase};
+use crate::grpc::{Faces, Gate, LeaderWatch, Phase};
 use crate::http::HttpFaces;
 use crate::metrics::{CompanyCollector, Metrics, ProcessCollector};
 
@@ -39,10 +40,16 @@ pub struct Serving {
     phase: watch::Sender<Phase>,
     /// Ends when the last connection has.
     open: mpsc::Receiver<()>,
+    gate: Gate,
     drain: Duration,
 }
 
 impl Serving {
+    /// Lets gRPC calls through. Until then they wait, while HTTP is answered.
+    pub fn open_gate(&self) {
+        self.gate.open();
+    }
+
     /// Accepts nothing more, ends streams, lets calls finish for the time the options
     /// give them, and cuts what is left then.
     pub async fn stop(mut self) {
@@ -61,7 +68,8 @@ impl Drop for Serving {
     }
 }
 
-/// Puts the company behind the listeners. `arbiters` must not be empty; their figures and
+/// Puts the company behind the listeners. gRPC calls wait until
+/// [`open_gate`](Serving::open_gate). `arbiters` must not be empty; their figures and
 /// those of the faces go into `registry`, which `/metrics` shows.
 ///
 /// # Errors
@@ -75,14 +83,18 @@ pub fn serve(
 ) -> prometheus::Result<Serving> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let leaders = LeaderWatch::new();
-    let faces = faces(company, registry, options, phases, &leaders)?;
+    let gate = Gate::default();
+    let metrics = metrics(company, registry, options)?;
+    let faces = options.faces.clone();
+    let faces = Faces::new(company.clone(), faces, metrics, phases, &leaders, gate.clone());
     let posts: Vec<Post> = arbiters
         .iter()
         .enumerate()
         .map(|(thread, arbiter)| {
             let (door, desk) = company.with_desk(thread);
             arbiter.spawn(desk.run());
-            let shared = Arc::new(shared(faces.at(door), registry, options));
+            let peers = door.peer_calls();
+            let shared = Arc::new(shared(faces.at(door), peers, registry, options));
             Post { arbiter: arbiter.clone(), shared }
         })
         .collect();
@@ -100,26 +112,29 @@ pub fn serve(
             first.spawn(acceptor.clone().run(role, socket));
         }
     }
-    Ok(Serving { phase, open, drain: options.drain })
+    Ok(Serving { phase, open, gate, drain: options.drain })
 }
 
-fn faces(
+fn metrics(
     company: &Company,
     registry: &Registry,
     options: &ServerOptions,
-    phases: watch::Receiver<Phase>,
-    leaders: &LeaderWatch,
-) -> prometheus::Result<Faces> {
+) -> prometheus::Result<Arc<Metrics>> {
     let faces = &options.faces;
     let metrics = Arc::new(Metrics::new(registry, faces.extensive_metrics)?);
     let quota = crate::grpc::effective_quota(faces.quota_backend_bytes);
     let figures = CompanyCollector::new(company.clone(), &faces.version, quota)?;
     registry.register(Box::new(figures))?;
     registry.register(Box::new(ProcessCollector::new()?))?;
-    Ok(Faces::new(company.clone(), faces.clone(), metrics, phases, leaders))
+    Ok(metrics)
 }
 
-fn shared(faces: Faces, registry: &Registry, options: &ServerOptions) -> Shared {
+fn shared(
+    faces: Faces,
+    peer_calls: Routes,
+    registry: &Registry,
+    options: &ServerOptions,
+) -> Shared {
     let faces = Arc::new(faces);
     let http = HttpFaces::new(Arc::clone(&faces), registry.clone());
     Shared {
@@ -127,6 +142,7 @@ fn shared(faces: Faces, registry: &Registry, options: &ServerOptions) -> Shared 
         http: http.client_routes(),
         metrics: http.metrics_routes(),
         peer: http.peer_routes(),
+        peer_calls,
         builder: connection::builder(options),
     }
 }
@@ -210,7 +226,8 @@ impl Acceptor {
     ) {
         let Ok(socket) = stream.detach() else { return };
         let shared = Arc::clone(&post.shared);
-        let alive = self.alive.clone();
+        // Nobody waits for the other members to leave.
+        let alive = (role != Role::Peer).then(|| self.alive.clone());
         post.arbiter.spawn(async move {
             let Ok(stream) = S::attach(socket) else { return };
             // As a task of the runtime itself, not of the arbiter's local set.

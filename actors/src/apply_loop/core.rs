@@ -9,12 +9,25 @@ use castd_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, RequestOp, TxnRequest,
 };
 use prost::Message;
-use raft::eraftpb::EntryType;
+use raft::eraftpb::{ConfChange, Entry, EntryType};
 
-use super::{Committed, CommittedEntry};
+use super::{Committed, CommittedEntry, membership};
 use crate::cluster::ClusterState;
 use crate::mvcc::{ApplyBatch, Operation, OperationKind, OperationName, Outcome};
 use crate::shared::Error;
+
+/// What committed entries come to.
+#[derive(Debug)]
+pub struct Plan {
+    /// For Mvcc.
+    pub batch: ApplyBatch,
+    /// For RaftNode, before the batch goes on: what became of the membership
+    /// changes in it, in order; `node_id` is 0 for a refused one.
+    pub conf_changes: Vec<ConfChange>,
+    /// For PeerTransport: whether members came or went, or where they are
+    /// reached is another place.
+    pub members_changed: bool,
+}
 
 /// The state of the cluster and what entries do to it.
 #[derive(Debug)]
@@ -39,37 +52,58 @@ impl ApplyCore {
     /// # Errors
     /// When an entry cannot be read: this member does not understand its own
     /// log and must not go on.
-    pub fn plan(&mut self, committed: Vec<Committed>) -> Result<Option<ApplyBatch>, String> {
-        let mut batch = ApplyBatch {
+    pub fn plan(&mut self, committed: Vec<Committed>) -> Result<Option<Plan>, String> {
+        let batch = ApplyBatch {
             index: 0,
             term: 0,
             log_bytes: 0,
             cluster: self.cluster(),
             operations: Vec::new(),
         };
+        let mut plan = Plan { batch, conf_changes: Vec::new(), members_changed: false };
         for CommittedEntry { entry, reply } in committed.into_iter().flat_map(|c| c.entries) {
-            batch.index = entry.index;
-            batch.term = entry.term;
-            batch.log_bytes += entry.data.len() as u64;
-            if entry.data.is_empty() {
-                // A new leader's first entry.
-                continue;
-            }
-            if entry.entry_type() != EntryType::EntryNormal {
-                return Err(format!(
-                    "entry {} changes the membership, which this version cannot",
-                    entry.index
-                ));
-            }
-            let request = castdpb::Request::decode(entry.data)
-                .map_err(|error| format!("entry {} cannot be read: {error}", entry.index))?;
-            if let Some(op) = request.op {
-                let name = name(&op);
-                batch.operations.push(Operation { name, kind: self.decide(op), reply });
+            let index = entry.index;
+            plan.batch.index = index;
+            plan.batch.term = entry.term;
+            plan.batch.log_bytes += entry.data.len() as u64;
+            let decided = self
+                .take(entry, &mut plan)
+                .map_err(|reason| format!("entry {index} cannot be read: {reason}"))?;
+            if let Some((name, kind)) = decided {
+                plan.batch.operations.push(Operation { name, kind, reply });
             }
         }
-        batch.cluster = self.cluster();
-        Ok((batch.index > 0).then_some(batch))
+        plan.batch.cluster = self.cluster();
+        Ok((plan.batch.index > 0).then_some(plan))
+    }
+
+    /// The operation that an entry comes to, if any.
+    fn take(
+        &mut self,
+        entry: Entry,
+        plan: &mut Plan,
+    ) -> Result<Option<(OperationName, OperationKind)>, String> {
+        if entry.data.is_empty() {
+            // A new leader's first entry.
+            return Ok(None);
+        }
+        if entry.entry_type() != EntryType::EntryNormal {
+            let decision = membership::decide(Arc::make_mut(&mut self.cluster), &entry)?;
+            plan.members_changed |= decision.outcome.is_ok();
+            plan.conf_changes.push(decision.step);
+            let outcome = decision.outcome.map(|()| Outcome::Done);
+            return Ok(Some((decision.name, OperationKind::Decided(outcome))));
+        }
+        let request = castdpb::Request::decode(entry.data).map_err(|error| error.to_string())?;
+        let Some(op) = request.op else { return Ok(None) };
+        let name = name(&op);
+        if request.only_in_term != 0 && request.only_in_term != entry.term {
+            return Ok(Some((name, OperationKind::Decided(Err(Error::LeaderChanged)))));
+        }
+        let moves = matches!(op, Op::MemberPeerUrls(_));
+        let kind = self.decide(op);
+        plan.members_changed |= moves && matches!(kind, OperationKind::Decided(Ok(_)));
+        Ok(Some((name, kind)))
     }
 
     fn decide(&mut self, op: Op) -> OperationKind {
@@ -94,16 +128,17 @@ impl ApplyCore {
                 OperationKind::Decided(Ok(Outcome::Done))
             }
             Op::ClusterVersion(version) => {
+                tracing::info!(
+                    from = self.cluster.version,
+                    to = version.version,
+                    "set the cluster version"
+                );
                 Arc::make_mut(&mut self.cluster).version = Some(version.version);
                 OperationKind::Decided(Ok(Outcome::Done))
             }
             Op::MemberPeerUrls(urls) => {
-                let cluster = Arc::make_mut(&mut self.cluster);
-                let Some(member) = cluster.members.get_mut(&urls.member_id) else {
-                    return OperationKind::Decided(Err(Error::MemberNotFound));
-                };
-                member.peer_urls = urls.peer_urls;
-                OperationKind::Decided(Ok(Outcome::Done))
+                let outcome = Arc::make_mut(&mut self.cluster).update(urls);
+                OperationKind::Decided(outcome.map(|()| Outcome::Done))
             }
             // Nobody proposes reads: they change nothing.
             Op::Range(_) => OperationKind::Decided(Ok(Outcome::Done)),
@@ -195,10 +230,14 @@ fn puts(txn: &TxnRequest) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use castd_proto::castdpb::member_change::Kind;
+    use castd_proto::castdpb::{MemberAttributes, MemberChange, MemberPeerUrls};
     use castd_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
-    use raft::eraftpb::Entry;
+    use raft::eraftpb::ConfChangeType;
 
+    use super::super::membership::conf_change;
     use super::*;
+    use crate::cluster::MemberInfo;
 
     fn core() -> ApplyCore {
         ApplyCore::new(ClusterState::default())
@@ -212,8 +251,8 @@ mod tests {
 
     fn plan(core: &mut ApplyCore, ops: Vec<Op>) -> Vec<OperationKind> {
         let entries = ops.into_iter().zip(1..).map(|(op, index)| entry(index, op)).collect();
-        let batch = core.plan(vec![Committed { entries }]).unwrap().unwrap();
-        batch.operations.into_iter().map(|operation| operation.kind).collect()
+        let plan = core.plan(vec![Committed { entries }]).unwrap().unwrap();
+        plan.batch.operations.into_iter().map(|operation| operation.kind).collect()
     }
 
     fn alarm(action: AlarmAction, kind: AlarmType) -> Op {
@@ -263,6 +302,68 @@ mod tests {
         }
     }
 
+    fn change(index: u64, change: &MemberChange) -> CommittedEntry {
+        let entry_type = EntryType::EntryConfChange.into();
+        let data = conf_change(change).encode_to_vec().into();
+        let entry = Entry { entry_type, index, term: 1, data, ..Entry::default() };
+        CommittedEntry { entry, reply: None }
+    }
+
+    #[test]
+    fn raft_hears_of_every_change_and_of_refused_ones_with_no_member() {
+        let mut core = core();
+        let add = MemberChange {
+            kind: Kind::Add.into(),
+            member_id: 5,
+            peer_urls: vec!["http://5".to_owned()],
+            is_learner: true,
+            max_learners: 1,
+        };
+        let promote = MemberChange { kind: Kind::Promote.into(), member_id: 5, ..add.clone() };
+        let entries = vec![change(1, &add), change(2, &add), change(3, &promote)];
+        let plan = core.plan(vec![Committed { entries }]).unwrap().unwrap();
+        let steps: Vec<(u64, ConfChangeType)> =
+            plan.conf_changes.iter().map(|step| (step.node_id, step.change_type())).collect();
+        let (learner, voter) = (ConfChangeType::AddLearnerNode, ConfChangeType::AddNode);
+        assert_eq!(steps, [(5, learner), (0, learner), (5, voter)]);
+        assert!(plan.members_changed);
+        assert!(!plan.batch.cluster.members[&5].is_learner);
+        let outcomes: Vec<_> = plan
+            .batch
+            .operations
+            .iter()
+            .map(|operation| (operation.name, &operation.kind))
+            .collect();
+        assert!(matches!(
+            outcomes[..],
+            [
+                (OperationName::ClusterMemberAdd, OperationKind::Decided(Ok(Outcome::Done))),
+                (OperationName::ClusterMemberAdd, OperationKind::Decided(Err(Error::MemberExists))),
+                (OperationName::ClusterMemberPromote, OperationKind::Decided(Ok(Outcome::Done))),
+            ]
+        ));
+    }
+
+    #[test]
+    fn peers_hear_of_new_places_and_of_nothing_else() {
+        let member = MemberInfo { id: 1, ..MemberInfo::default() };
+        let members = [(1, member)].into();
+        let mut core = ApplyCore::new(ClusterState { members, ..ClusterState::default() });
+        let urls = |member_id, peer_urls: &[&str]| {
+            let peer_urls = peer_urls.iter().map(ToString::to_string).collect();
+            Op::MemberPeerUrls(MemberPeerUrls { member_id, peer_urls })
+        };
+        let name = MemberAttributes { member_id: 1, name: "n".to_owned(), client_urls: Vec::new() };
+        for (op, changed) in [
+            (urls(1, &["http://1"]), true),
+            (urls(2, &["http://2"]), false),
+            (Op::MemberAttributes(name), false),
+        ] {
+            let committed = Committed { entries: vec![entry(1, op)] };
+            assert_eq!(core.plan(vec![committed]).unwrap().unwrap().members_changed, changed);
+        }
+    }
+
     #[test]
     fn an_entry_that_cannot_be_read_is_an_error() {
         let entry = Entry { index: 9, term: 1, data: vec![0xff; 3].into(), ..Entry::default() };
@@ -275,7 +376,7 @@ mod tests {
     fn empty_entries_move_the_index_only() {
         let entry = Entry { index: 3, term: 2, ..Entry::default() };
         let committed = Committed { entries: vec![CommittedEntry { entry, reply: None }] };
-        let batch = core().plan(vec![committed]).unwrap().unwrap();
+        let batch = core().plan(vec![committed]).unwrap().unwrap().batch;
         assert_eq!((batch.index, batch.term, batch.operations.len()), (3, 2, 0));
         assert!(core().plan(Vec::new()).unwrap().is_none());
     }

@@ -2,17 +2,20 @@
 //!
 //! Owns the cluster's state (members, alarms, version) and decides what a
 //! committed entry means under it. Receives committed entries from RaftNode,
-//! sends batches of operations to Mvcc and word of compactions to Compactor.
+//! sends batches of operations to Mvcc and word of compactions to Compactor;
+//! changes of the membership go to RaftNode and PeerTransport before that.
 //! Never answers a client itself: outcomes it decides travel through Mvcc with
 //! the others, so that answers come in log order and after the view shows them.
 
 mod actor;
 mod core;
+mod membership;
 
 use raft::eraftpb::Entry;
 
 pub use actor::{ApplyEdges, ApplyLoop};
-pub use core::ApplyCore;
+pub use core::{ApplyCore, Plan};
+pub use membership::conf_change;
 
 use crate::mvcc::Reply;
 use crate::snapshot::Spool;

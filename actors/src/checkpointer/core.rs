@@ -70,7 +70,7 @@ fn mark_mostly_dead(extents: &[Extent], reclaim: Reclaim, limits: Limits) -> Vec
     // Dead bytes, in tenths of all, from which a rewrite pays.
     let (tenths_dead, mut budget) = match reclaim {
         Reclaim::Paced => (5, limits.rewrite_bytes),
-        Reclaim::All => (1, u64::MAX),
+        Reclaim::All | Reclaim::Replace => (1, u64::MAX),
     };
     let dead = |extent: &Extent| extent.bytes.saturating_sub(extent.live_bytes);
     let pays = |extent: &Extent| {

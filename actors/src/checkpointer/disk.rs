@@ -39,7 +39,7 @@ impl PacedWriter {
         self.crc = crc32c::crc32c_append(self.crc, bytes);
         self.written += bytes.len() as u64;
         if self.written - self.pushed >= WINDOW_BYTES {
-            push(&self.file, self.pushed, self.written - self.pushed)?;
+            start_write_out(&self.file, self.pushed, self.written - self.pushed)?;
             self.pushed = self.written;
             self.wait_for_its_turn();
         }
@@ -66,7 +66,7 @@ impl PacedWriter {
 
 /// Starts the write-out of a range and waits for it. This is pacing, not durability.
 #[cfg(target_os = "linux")]
-fn push(file: &File, offset: u64, length: u64) -> io::Result<()> {
+pub(crate) fn start_write_out(file: &File, offset: u64, length: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
@@ -86,7 +86,7 @@ fn push(file: &File, offset: u64, length: u64) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn push(file: &File, _offset: u64, _length: u64) -> io::Result<()> {
+pub(crate) fn start_write_out(file: &File, _offset: u64, _length: u64) -> io::Result<()> {
     file.sync_data()
 }
 

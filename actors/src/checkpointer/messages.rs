@@ -83,6 +83,8 @@ pub enum Reclaim {
     /// Rewrite every volume with a noticeable share of dead bytes, and every one that was
     /// written before the newest compaction.
     All,
+    /// Keep no volume: the state is not one that grew from the sealed one.
+    Replace,
 }
 
 /// An order to make the state at `applied_index` durable.

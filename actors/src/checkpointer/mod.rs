@@ -39,6 +39,7 @@ mod tests;
 
 pub use actor::{Checkpointer, CheckpointerLink, CheckpointerOptions, SealRefused};
 pub use block::fuzz_block;
+pub(crate) use disk::start_write_out;
 pub use error::StoreError;
 pub use manifest::fuzz_manifest;
 pub use messages::{

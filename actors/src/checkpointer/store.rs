@@ -10,7 +10,9 @@ use super::StoreError;
 use super::core::{Extent, Limits, Plan, Span, plan};
 use super::disk::sync_directory;
 use super::manifest::{self, Manifest};
-use super::messages::{CheckpointStore, LoadVisitor, LoadedMeta, RevisionKey, SealJob, Sealed};
+use super::messages::{
+    CheckpointStore, LoadVisitor, LoadedMeta, Reclaim, RevisionKey, SealJob, Sealed,
+};
 use super::stage;
 use super::volume::{self, Survey, VolumeEntry, VolumeWriter};
 
@@ -143,6 +145,11 @@ impl SledStore {
     }
 
     fn plan(&self, job: &SealJob) -> Plan {
+        if job.reclaim == Reclaim::Replace {
+            let span = Span { from: RevisionKey::MIN, to: job.last };
+            let lives = job.source.live_bytes(span.from, span.to) > 0;
+            return Plan { keep: Vec::new(), spans: lives.then_some(span).into_iter().collect() };
+        }
         let old: Vec<Extent> = self
             .volumes()
             .iter()

@@ -198,6 +198,36 @@ fn the_clean_floor_is_that_of_the_oldest_volume() {
     assert_eq!(meta.clean_floor, 60);
 }
 
+/// Whenever a crash comes, there is the one state or the other, and nothing of both.
+#[test]
+fn a_state_is_replaced_as_a_whole() {
+    let grown = records(1..200, 100);
+    let mut received = records(1..150, 60);
+    received.extend(records(260..300, 60));
+    let mut cuts = 0;
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.seal(&job(4, 199, &grown)).unwrap();
+        let whole = job(9, 299, &received);
+        let whole = SealJob { reclaim: Reclaim::Replace, compact_revision: 120, ..whole };
+        store.cut.steps_left = Some(cuts);
+        let sealed = store.seal(&whole);
+        let (meta, loaded) = load(&mut open(dir.path())).unwrap().unwrap();
+        let expected = if meta.applied_index == 9 { &received } else { &grown };
+        assert_eq!(&loaded, expected, "after {cuts} steps");
+        let Ok(sealed) = sealed else {
+            cuts += 1;
+            continue;
+        };
+        assert_eq!((meta.applied_index, sealed.clean_floor), (9, 120));
+        assert_eq!(sealed.volumes, sealed.volumes_written);
+        assert_eq!(volumes_in(dir.path()).len(), sealed.volumes);
+        assert!(cuts > 5, "{cuts} steps");
+        return;
+    }
+}
+
 #[test]
 fn blocks_longer_than_a_piece_survive() {
     let dir = tempfile::tempdir().unwrap();
@@ -408,7 +438,9 @@ enum Event {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let reclaim = prop_oneof![4 => Just(Reclaim::Paced), 1 => Just(Reclaim::All)];
+    let reclaim = prop_oneof![
+        4 => Just(Reclaim::Paced), 1 => Just(Reclaim::All), 1 => Just(Reclaim::Replace)
+    ];
     let cut = proptest::option::weighted(0.4, 0u32..9);
     prop_oneof![
         3 => (1i64..30, 1usize..400).prop_map(|(count, length)| Event::Put { count, length }),

@@ -1,16 +1,18 @@
 //! The company's door: everything that the faces can ask of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
 use castd_proto::castdpb::request::Op;
-use castd_proto::castdpb::{ClusterVersion, MemberAttributes};
 use castd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tonic::service::Routes;
 
 use super::desk::Desk;
+use super::members::MembershipRules;
 use crate::lease_manager::LeaseMessage;
-use crate::mvcc::{Answer, Applied, LeaseKeys, MvccMessage, View};
+use crate::mvcc::{Answer, Applied, MvccMessage, View};
+use crate::peer_transport::{PeerMessage, PeerService, PeerStatus};
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftMessage, RaftStatus, ReadReply};
 use crate::shared::{Error, Inlet, MailboxStats, Published, Refused, Switchboard, ThreadInlet};
@@ -35,21 +37,18 @@ pub struct Company {
     pub(super) view: Published<View>,
     pub(super) status: Published<RaftStatus>,
     pub(super) board: Switchboard,
+    /// Questions to other members go here.
+    pub(super) peer_requests: Inlet<PeerMessage>,
+    pub(super) peers: Published<PeerStatus>,
+    pub(super) rules: MembershipRules,
     pub(super) lease_ttl_min_s: i64,
+    /// How long a request may take.
+    pub(super) request_timeout: Duration,
     /// Questions that may be with Mvcc at a time: its mailbox must always have
     /// room for RaftNode's whole window.
     pub(super) questions: Arc<Semaphore>,
-}
-
-/// A lease as a client sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseInfo {
-    /// Seconds that were granted.
-    pub granted_ttl_s: i64,
-    /// Seconds left.
-    pub ttl_s: i64,
-    /// The keys it holds, in order, if they were asked for.
-    pub keys: Vec<Bytes>,
+    /// What other members call; none while it is being made.
+    pub(super) peer_service: Option<PeerService>,
 }
 
 impl Company {
@@ -66,6 +65,13 @@ impl Company {
     /// What raft knows.
     pub fn raft(&self) -> Arc<RaftStatus> {
         self.status.get()
+    }
+
+    /// Whether this member is in the cluster without a vote.
+    pub fn is_learner(&self) -> bool {
+        let view = self.view.get();
+        let own = view.cluster().members.get(&self.identity.member_id);
+        own.is_some_and(|member| member.is_learner)
     }
 
     /// Every mailbox of the company.
@@ -129,45 +135,10 @@ impl Company {
         (Self { proposer, reads: Some(reads), ..self.clone() }, desk)
     }
 
-    /// Gives a lease its full time again. Answers with that time in seconds, 0
-    /// when there is no such lease.
-    ///
-    /// # Errors
-    /// [`Error::NoLeader`], [`Error::Stopped`].
-    pub async fn lease_keep_alive(&self, id: i64) -> Result<i64, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.ask_leases(LeaseMessage::KeepAlive { id, reply }).await?;
-        answer.await.unwrap_or(Err(Error::Stopped))
-    }
-
-    /// How long a lease has, and which keys it holds if `keys` says so; `None`
-    /// when there is no such lease.
-    ///
-    /// # Errors
-    /// [`Error::TooManyRequests`], [`Error::Stopped`].
-    pub async fn lease_time_to_live(
-        &self,
-        id: i64,
-        keys: bool,
-    ) -> Result<Option<LeaseInfo>, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.ask_leases(LeaseMessage::TimeToLive { id, reply }).await?;
-        let Some(left) = answer.await.map_err(|_| Error::Stopped)? else { return Ok(None) };
-        let keys = match keys {
-            true => self.lease_keys(id).await?.map(|lease| lease.keys).unwrap_or_default(),
-            false => Vec::new(),
-        };
-        Ok(Some(LeaseInfo { granted_ttl_s: left.granted_ttl_s, ttl_s: left.ttl_s, keys }))
-    }
-
-    /// All leases, the one that ends first in front.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`].
-    pub async fn leases(&self) -> Result<Vec<i64>, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.ask_leases(LeaseMessage::List { reply }).await?;
-        answer.await.map_err(|_| Error::Stopped)
+    /// The calls of other members, for requests to `/castdpb.Peer/*`.
+    pub fn peer_calls(&self) -> Routes {
+        let service = self.peer_service.as_ref().map(PeerService::server);
+        service.map_or_else(Routes::default, Routes::new)
     }
 
     /// Opens a watch stream.
@@ -189,40 +160,7 @@ impl Company {
         Ok(())
     }
 
-    /// Tells the cluster this member's name and client URLs, and the version
-    /// that all members understand, where they are not known yet.
-    ///
-    /// # Errors
-    /// What the proposals meet.
-    pub async fn publish(
-        &self,
-        name: &str,
-        client_urls: &[String],
-        version: &str,
-    ) -> Result<(), Error> {
-        self.read_index().await?;
-        let view = self.view();
-        let known = view.cluster().members.get(&self.identity.member_id);
-        if known.is_none_or(|member| member.name != name || member.client_urls != client_urls) {
-            let attributes = MemberAttributes {
-                member_id: self.identity.member_id,
-                name: name.to_owned(),
-                client_urls: client_urls.to_vec(),
-            };
-            self.propose(Op::MemberAttributes(attributes)).await?;
-        }
-        if view.cluster().version.as_deref() != Some(version) {
-            let version = ClusterVersion { version: version.to_owned() };
-            self.propose(Op::ClusterVersion(version)).await?;
-        }
-        Ok(())
-    }
-
-    async fn lease_keys(&self, id: i64) -> Result<Option<LeaseKeys>, Error> {
-        self.ask_mvcc(|reply| MvccMessage::LeaseKeys { id, reply }).await
-    }
-
-    async fn ask_mvcc<T>(
+    pub(super) async fn ask_mvcc<T>(
         &self,
         question: impl FnOnce(Answer<T>) -> MvccMessage,
     ) -> Result<T, Error> {
@@ -234,9 +172,5 @@ impl Company {
             Err(Refused::Full(_)) => Err(Error::TooManyRequests),
             Err(Refused::Closed(_)) => Err(Error::Stopped),
         }
-    }
-
-    async fn ask_leases(&self, message: LeaseMessage) -> Result<(), Error> {
-        self.leases.send(message).await.map_err(|_| Error::Stopped)
     }
 }

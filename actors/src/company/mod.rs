@@ -15,10 +15,19 @@
 
 mod desk;
 mod door;
+mod force_new;
+mod leases;
+mod members;
 mod open;
+#[cfg(test)]
+mod open_tests;
+mod peers;
+mod questions;
 mod start;
 
 pub use desk::Desk;
-pub use door::{Company, LeaseInfo};
-pub use open::{OpenError, Opened, open};
+pub use door::Company;
+pub use leases::LeaseInfo;
+pub use members::MembershipRules;
+pub use open::{Begin, OpenError, Opened, open};
 pub use start::{CompanyConfig, Running, StartError, start};

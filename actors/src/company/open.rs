@@ -4,16 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use raft::eraftpb::{ConfState, HardState};
+use raft::eraftpb::{Entry, HardState};
 
+use super::force_new::force_new_cluster;
 use crate::checkpointer::{
     CheckpointStore, LoadedMeta, Reclaim, RevisionKey, SealJob, SledStore, SledStoreOptions,
     StoreError,
 };
 use crate::cluster::ClusterState;
-use crate::mvcc::{Store, StoreMeta, View};
+use crate::mvcc::{Origin, Store, StoreMeta};
 use crate::raft_node::LogStore;
-use crate::wal_writer::{self, Identity, Recovered, Wal, WalError, WalOptions};
+use crate::snapshot;
+use crate::wal_writer::{self, Identity, Recovered, SnapshotMarker, Wal, WalError, WalOptions};
 
 /// Why a member cannot start from what is on its disk.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,35 @@ pub enum OpenError {
     Mismatch(String),
 }
 
+/// How a member begins that has no data yet.
+#[derive(Clone, Debug)]
+pub enum Begin {
+    /// With the others of a new cluster, who all decide on the same members.
+    Bootstrap(ClusterState),
+    /// In a cluster that runs, whose members are these as far as is known. Its
+    /// leader sends everything else.
+    Join(ClusterState),
+}
+
+impl Begin {
+    /// The members.
+    pub fn cluster(&self) -> &ClusterState {
+        match self {
+            Self::Bootstrap(cluster) | Self::Join(cluster) => cluster,
+        }
+    }
+
+    /// Index and term of the state that a member begins with. That of a new
+    /// cluster counts as an entry of the log, so that who joins later and has no
+    /// such entry is sent a snapshot.
+    fn position(&self) -> (u64, u64) {
+        match self {
+            Self::Bootstrap(_) => (1, 1),
+            Self::Join(_) => (0, 0),
+        }
+    }
+}
+
 /// What was found on disk.
 pub struct Opened {
     /// Whose data it is.
@@ -59,39 +90,59 @@ pub struct Opened {
     pub checkpoints: SledStore,
     /// Leases with the seconds granted and left.
     pub leases: Vec<(i64, i64, i64)>,
+    /// Where checkpoints are kept, and snapshots that come.
+    pub snap_dir: PathBuf,
+}
+
+/// raft's log as it was found or made.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) hard_state: HardState,
+    /// What follows the checkpoint, without a gap.
+    pub(super) entries: Vec<Entry>,
 }
 
 /// Opens a member's data, or makes it when there is none: then `identity` and
-/// `bootstrap` say whose it is and who is in the cluster.
+/// `begin` say whose it is and how it begins. With `force_new` the member is the
+/// only one of its cluster from then on, and what was not committed is gone.
 ///
 /// # Errors
-/// When something on disk is damaged, missing, newer, or of another member.
+/// When something on disk is damaged, missing, newer, or of another member, or
+/// when there is no cluster yet that could be made a new one.
 pub fn open(
     wal_options: WalOptions,
     snap_dir: &Path,
     identity: Identity,
-    bootstrap: &ClusterState,
+    begin: &Begin,
+    force_new: bool,
 ) -> Result<Opened, OpenError> {
     let started = Instant::now();
     let mut checkpoints = SledStore::open(snap_dir, SledStoreOptions::default())?;
-    let has_wal = wal_writer::exists(&wal_options.dir);
+    snapshot::remove_leftovers(snap_dir);
     if checkpoints.sealed().is_none() {
-        if has_wal {
+        if wal_writer::exists(&wal_options.dir) {
             return Err(OpenError::Mismatch(format!(
                 "{} holds a log, but {} has no checkpoint to begin from",
                 wal_options.dir.display(),
                 snap_dir.display()
             )));
         }
-        seal_first(&mut checkpoints, identity, bootstrap)?;
+        seal_first(&mut checkpoints, identity, begin)?;
     }
     let (store, meta, sealed) = load(&mut checkpoints, snap_dir)?;
     let identity = Identity { cluster_id: meta.cluster_id, member_id: meta.member_id };
-    let (wal, recovered) = open_wal(wal_options, has_wal, &sealed, identity)?;
+    let (mut wal, mut log) = open_wal(wal_options, &sealed, &meta, identity)?;
+    if meta.origin == Origin::Begun {
+        // From now on a log that is missing was lost.
+        seal_begun(&mut checkpoints, &store, &meta, &sealed)?;
+    }
+    if force_new {
+        force_new_cluster(&mut wal, &mut log, &sealed, &meta, begin.cluster())?;
+    }
     tracing::info!(
         applied_index = sealed.applied_index,
         revision = meta.revision,
-        entries = recovered.as_ref().map_or(0, |recovered| recovered.entries.len()),
+        entries = log.entries.len(),
         took = ?started.elapsed(),
         "opened data directory"
     );
@@ -100,19 +151,20 @@ pub fn open(
         store,
         applied: sealed.applied_index,
         applied_term: sealed.applied_term,
-        log: log_store(&sealed, &meta.cluster, recovered),
+        log: log_store(&sealed, &meta.cluster, log),
         cluster: meta.cluster,
         wal,
         checkpoints,
         leases: meta.leases,
+        snap_dir: snap_dir.to_path_buf(),
     })
 }
 
 /// A new member's first checkpoint: nothing but who is in the cluster.
-fn seal_first(
+pub(super) fn seal_first(
     checkpoints: &mut SledStore,
     identity: Identity,
-    bootstrap: &ClusterState,
+    begin: &Begin,
 ) -> Result<(), StoreError> {
     let store = Store::default();
     let meta = StoreMeta {
@@ -120,16 +172,37 @@ fn seal_first(
         member_id: identity.member_id,
         revision: store.revision(),
         compact_revision: store.compact_revision(),
-        cluster: bootstrap.clone(),
-        ..StoreMeta::default()
+        cluster: begin.cluster().clone(),
+        leases: Vec::new(),
+        origin: Origin::Begun,
     };
-    let view: View = store.view(0, 0, Arc::new(bootstrap.clone()));
+    seal_empty(checkpoints, &store, &meta, begin.position())
+}
+
+/// The same again, when there is a log to go with it.
+fn seal_begun(
+    checkpoints: &mut SledStore,
+    store: &Store,
+    meta: &StoreMeta,
+    sealed: &LoadedMeta,
+) -> Result<(), StoreError> {
+    let meta = StoreMeta { origin: Origin::Log, ..meta.clone() };
+    seal_empty(checkpoints, store, &meta, (sealed.applied_index, sealed.applied_term))
+}
+
+fn seal_empty(
+    checkpoints: &mut SledStore,
+    store: &Store,
+    meta: &StoreMeta,
+    (applied_index, applied_term): (u64, u64),
+) -> Result<(), StoreError> {
+    let view = store.view(applied_index, applied_term, Arc::new(meta.cluster.clone()));
     let job = SealJob {
-        applied_index: 0,
-        applied_term: 0,
-        last: RevisionKey { main: store.revision(), sub: u32::MAX },
+        applied_index,
+        applied_term,
+        last: RevisionKey { main: meta.revision, sub: u32::MAX },
         meta: meta.to_bytes(),
-        compact_revision: store.compact_revision(),
+        compact_revision: meta.compact_revision,
         reclaim: Reclaim::Paced,
         source: Arc::new(view),
     };
@@ -162,54 +235,85 @@ fn load(
 
 fn open_wal(
     options: WalOptions,
-    exists: bool,
     sealed: &LoadedMeta,
+    meta: &StoreMeta,
     identity: Identity,
-) -> Result<(Wal, Option<Recovered>), OpenError> {
-    if exists {
-        let dir = options.dir.clone();
-        let (wal, recovered) = wal_writer::open(options, sealed.applied_index)?;
-        if recovered.identity != identity {
-            return Err(OpenError::Mismatch(format!(
-                "the log in {} belongs to member {:x} of cluster {:x}, the checkpoint to member {:x} of cluster {:x}",
-                dir.display(),
-                recovered.identity.member_id,
-                recovered.identity.cluster_id,
-                identity.member_id,
-                identity.cluster_id,
-            )));
-        }
-        if let Some(cut) = &recovered.cut {
-            tracing::warn!(
-                path = %cut.path.display(), offset = cut.offset, bytes = cut.bytes,
-                detail = cut.detail, "cut a torn write that was never acknowledged off the log"
-            );
-        }
-        return Ok((wal, Some(recovered)));
+) -> Result<(Wal, Log), OpenError> {
+    let (index, term) = (sealed.applied_index, sealed.applied_term);
+    // Nothing but the index and the term counts: the members are in the checkpoint.
+    let marker = SnapshotMarker { index, term, ..SnapshotMarker::default() };
+    if !wal_writer::exists(&options.dir) {
+        return match meta.origin {
+            Origin::Begun => begin_wal(options, &marker, identity),
+            Origin::Log | Origin::Installed => Err(OpenError::Mismatch(format!(
+                "the checkpoint covers the log up to index {index}, but there is no log in {}",
+                options.dir.display()
+            ))),
+        };
     }
-    if sealed.applied_index > 0 {
-        return Err(OpenError::Mismatch(format!(
-            "the checkpoint covers the log up to index {}, but there is no log in {}",
-            sealed.applied_index,
-            options.dir.display()
-        )));
-    }
-    Ok((wal_writer::create(options, identity)?, None))
+    let dir = options.dir.clone();
+    let (wal, recovered) = match meta.origin {
+        Origin::Log => wal_writer::open(options, index)?,
+        Origin::Begun | Origin::Installed => wal_writer::open_behind(options, &marker)?,
+    };
+    check_log(&dir, &recovered, &marker, identity)?;
+    Ok((wal, Log { hard_state: recovered.hard_state, entries: recovered.entries }))
 }
 
-fn log_store(
-    sealed: &LoadedMeta,
-    cluster: &ClusterState,
-    recovered: Option<Recovered>,
-) -> LogStore {
-    let (learners, voters): (Vec<_>, Vec<_>) =
-        cluster.members.values().partition(|member| member.is_learner);
-    let ids = |members: Vec<&crate::cluster::MemberInfo>| members.iter().map(|m| m.id).collect();
-    let conf_state = ConfState::from((ids(voters), ids(learners)) as (Vec<u64>, Vec<u64>));
-    let (hard_state, entries) = match recovered {
-        Some(recovered) => (recovered.hard_state, recovered.entries),
-        // Members of a new cluster agree on who they are in term 1, as etcd's do.
-        None => (HardState { term: 1, ..HardState::default() }, Vec::new()),
+fn begin_wal(
+    options: WalOptions,
+    marker: &SnapshotMarker,
+    identity: Identity,
+) -> Result<(Wal, Log), OpenError> {
+    let mut wal = wal_writer::create(options, identity)?;
+    let mut log = Log::default();
+    if marker.index > 0 {
+        log.hard_state = wal.restart_durably(marker)?;
+    }
+    Ok((wal, log))
+}
+
+/// Whether the log belongs to the checkpoint.
+fn check_log(
+    dir: &Path,
+    recovered: &Recovered,
+    sealed: &SnapshotMarker,
+    identity: Identity,
+) -> Result<(), OpenError> {
+    if recovered.identity != identity {
+        return Err(OpenError::Mismatch(format!(
+            "the log in {} belongs to member {:x} of cluster {:x}, the checkpoint to member {:x} of cluster {:x}",
+            dir.display(),
+            recovered.identity.member_id,
+            recovered.identity.cluster_id,
+            identity.member_id,
+            identity.cluster_id,
+        )));
+    }
+    if let Some(term) = recovered.after_term.filter(|term| *term != sealed.term) {
+        return Err(OpenError::Mismatch(format!(
+            "entry {} is of term {term} in the log in {}, and of term {} in the checkpoint",
+            sealed.index,
+            dir.display(),
+            sealed.term,
+        )));
+    }
+    if let Some(cut) = &recovered.cut {
+        tracing::warn!(
+            path = %cut.path.display(), offset = cut.offset, bytes = cut.bytes,
+            detail = cut.detail, "cut a torn write that was never acknowledged off the log"
+        );
+    }
+    Ok(())
+}
+
+fn log_store(sealed: &LoadedMeta, cluster: &ClusterState, log: Log) -> LogStore {
+    let base = (sealed.applied_index, sealed.applied_term);
+    // Before its first snapshot, a member that joins knows of others, but is not
+    // one of them.
+    let conf_state = match base.0 {
+        0 => Default::default(),
+        _ => cluster.conf_state(),
     };
-    LogStore::new((sealed.applied_index, sealed.applied_term), hard_state, conf_state, entries)
+    LogStore::new(base, log.hard_state, conf_state, log.entries)
 }

@@ -5,24 +5,32 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, Arbiter, ArbiterHandle};
-use prometheus::{IntCounter, Registry};
+use prometheus::Registry;
 use tokio::sync::Semaphore;
 
 use super::door::Company;
+use super::members::MembershipRules;
 use super::open::Opened;
+use super::peers::SpoolDir;
 use crate::apply_loop::{ApplyCore, ApplyEdges, ApplyLoop};
 use crate::checkpointer::{
     CheckpointEvents, CheckpointMetrics, Checkpointer, CheckpointerOptions, Sealed, StoreError,
 };
 use crate::compactor::{AutoCompaction, Compactor, CompactorEdges, Schedule, ScrubPace};
-use crate::lease_manager::{LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings};
+use crate::lease_manager::{
+    LeaseCore, LeaseEdges, LeaseManager, LeaseMetrics, LeaseSettings, RenewalSettings, Renewals,
+};
 use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, SealPolicy};
-use crate::peer_transport::PeerTransport;
+use crate::peer_transport::{
+    PeerEdges, PeerMessage, PeerMetrics, PeerService, PeerSettings, PeerStatus, PeerTransport,
+    ServiceEdges,
+};
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftCompletion, RaftCore, RaftEdges, RaftNode, RaftSettings, RaftStatus};
 use crate::shared::{
     Credits, FatalReport, Inlet, Published, Switchboard, ThreadInlet, spawn_thread,
 };
+use crate::snapshot::Exporter;
 use crate::wal_writer::{self, WalError, WalEvents, WalHandle, WalMessage, WalMetrics};
 use crate::watch_hub::{HubCore, HubEdges, HubMetrics, HubSettings, WatchDoor, WatchHub};
 
@@ -41,6 +49,15 @@ const QUESTIONS: usize = 32;
 /// reads wait for room.
 const RAFT_REQUESTS: usize = 16_384;
 
+/// What a request may take beside two election timeouts, as in etcd.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a read index that nobody confirmed is asked for again, as in etcd.
+const READ_RETRY: Duration = Duration::from_millis(500);
+
+/// Parcels from other members on their way to RaftNode; their senders wait for
+/// room.
+const RAFT_INBOUND: usize = 256;
+
 /// How a member is to run.
 #[derive(Clone)]
 pub struct CompanyConfig {
@@ -53,6 +70,8 @@ pub struct CompanyConfig {
     /// Whether the only voter makes itself leader at once, without waiting for
     /// an election timeout.
     pub campaign_at_once: bool,
+    /// Which changes of the membership are refused.
+    pub rules: MembershipRules,
     /// A batch that takes longer to apply is logged.
     pub slow_apply: Duration,
     /// Applied entries in memory before the log there is compacted.
@@ -69,6 +88,10 @@ pub struct CompanyConfig {
     pub watch_progress: Duration,
     /// Watch responses above this are sent in fragments to those who asked, in bytes.
     pub watch_fragment_bytes: usize,
+    /// The version that other members are told, as `3.7.1`.
+    pub version: String,
+    /// The largest request of a client, in bytes.
+    pub max_request_bytes: usize,
     /// Where figures are registered.
     pub registry: Registry,
     /// Told when the member cannot go on; must end the process.
@@ -145,7 +168,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let fatal = FatalReport::clone(&config.fatal);
 
     let (raft_requests, requests) = board.mailbox("raft_requests", RAFT_REQUESTS);
-    let (_inbound, inbound) = board.mailbox("raft_inbound", 256);
+    let (raft_inbound, inbound) = board.mailbox("raft_inbound", RAFT_INBOUND);
     let (completed, completions) = board.mailbox("raft_completions", COMPLETIONS);
     let (apply, committed) = board.mailbox("apply_loop", 2 * crate::raft_node::COMMIT_WINDOW);
     let (mvcc, mvcc_messages) = board.thread_mailbox("mvcc", MVCC_MESSAGES);
@@ -179,7 +202,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         store,
         view.clone(),
         MvccEdges {
-            raft: completed,
+            raft: completed.clone(),
             leases: leases.clone(),
             hub: hub.clone(),
             checkpointer: checkpointer.link(),
@@ -193,12 +216,15 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     })?;
 
     let raft_core = RaftCore::new(raft_settings(config, identity.member_id, applied), log)?;
-    let undeliverable = IntCounter::new(
-        "castd_peer_messages_undeliverable_total",
-        "Raft messages for members that this one has no link to.",
-    )?;
-    registry.register(Box::new(undeliverable.clone()))?;
-    let raft_edges = RaftEdges { wal: wal.clone(), apply, peers, status: status.clone() };
+    let peer_requests = peers.clone();
+    let reachable = Published::new(PeerStatus::default());
+    let raft_edges = RaftEdges {
+        wal: wal.clone(),
+        apply,
+        peers,
+        reachable: reachable.clone(),
+        status: status.clone(),
+    };
     let raft_node = RaftNode::new(
         raft_core,
         raft_edges,
@@ -208,17 +234,47 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         completions,
         FatalReport::clone(&fatal),
     );
+    let questions = Arc::new(Semaphore::new(QUESTIONS));
+    let mut peer_settings =
+        PeerSettings::new(identity, &config.version, config.heartbeat, config.election);
+    peer_settings.max_request_bytes = config.max_request_bytes;
+    let peer_edges = PeerEdges {
+        raft: raft_inbound.clone(),
+        transport: peer_requests.clone(),
+        status: reachable.clone(),
+        snapshots: Arc::new(Exporter::new(mvcc.clone(), Arc::clone(&questions))),
+    };
+    let peer_metrics = PeerMetrics::new(registry)?;
+    let transport =
+        PeerTransport::new(peer_settings.clone(), peer_edges, peer_messages, peer_metrics.clone());
+    let members = PeerMessage::Members(Arc::new(cluster.clone()));
+    let told = peer_requests.try_send(members);
+    assert!(told.is_ok(), "a mailbox that nobody has used has room");
     let apply_loop = ApplyLoop::new(
         ApplyCore::new(cluster),
-        ApplyEdges { mvcc: mvcc.clone(), compactor },
+        ApplyEdges { mvcc: mvcc.clone(), compactor, raft: completed, peers: peer_requests.clone() },
         committed,
         FatalReport::clone(&fatal),
     );
-    let grace = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
-    let lease_settings = LeaseSettings { promotion_grace_ms: grace, ..LeaseSettings::default() };
+    let election_ms = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
+    let lease_settings =
+        LeaseSettings { promotion_grace_ms: election_ms, ..LeaseSettings::default() };
+    let renewal_settings = RenewalSettings {
+        timeout_ms: u64::try_from(request_timeout(config).as_millis()).unwrap_or(u64::MAX),
+        confirm_ms: election_ms / 2,
+        ..RenewalSettings::default()
+    };
+    let lease_edges = LeaseEdges {
+        proposer: proposer.clone(),
+        raft: status.clone(),
+        raft_requests: raft_requests.clone(),
+        peers: peer_requests.clone(),
+        own: leases.clone(),
+    };
     let lease_manager = LeaseManager::new(
         LeaseCore::new(lease_settings, opened.leases, 0),
-        LeaseEdges { proposer: proposer.clone(), raft: status.clone() },
+        Renewals::new(renewal_settings),
+        lease_edges,
         zero,
         lease_messages,
         LeaseMetrics::new(registry)?,
@@ -251,9 +307,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
 
     let core_arbiter = Arbiter::new();
     let hub_arbiter = Arbiter::new();
-    PeerTransport::start_in_arbiter(&core_arbiter.handle(), move |_| {
-        PeerTransport::new(peer_messages, undeliverable)
-    });
+    PeerTransport::start_in_arbiter(&core_arbiter.handle(), move |_| transport);
     WatchHub::start_in_arbiter(&hub_arbiter.handle(), move |_| watch_hub);
     LeaseManager::start_in_arbiter(&core_arbiter.handle(), move |_| lease_manager);
     Compactor::start_in_arbiter(&core_arbiter.handle(), move |_| compactor_actor);
@@ -271,9 +325,23 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         view,
         status,
         board,
+        peer_requests,
+        peers: reachable,
+        rules: config.rules,
         lease_ttl_min_s: lease_ttl_min_s(config.election),
-        questions: Arc::new(Semaphore::new(QUESTIONS)),
+        request_timeout: request_timeout(config),
+        questions,
+        peer_service: None,
     };
+    let service_edges = ServiceEdges {
+        raft: raft_inbound,
+        transport: company.peer_requests.clone(),
+        view: company.view.clone(),
+        questions: Arc::new(company.clone()),
+        spools: Arc::new(SpoolDir(opened.snap_dir)),
+    };
+    let service = PeerService::new(peer_settings, service_edges, peer_metrics);
+    let company = Company { peer_service: Some(service), ..company };
     let running = Running {
         core: core_arbiter,
         hub: hub_arbiter,
@@ -287,10 +355,16 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
 }
 
 fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSettings {
-    let ticks = config.election.as_nanos() / config.heartbeat.as_nanos().max(1);
+    let ticks = |time: Duration| {
+        let ticks = time.as_nanos() / config.heartbeat.as_nanos().max(1);
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    };
     RaftSettings {
         member_id,
-        election_ticks: usize::try_from(ticks).unwrap_or(usize::MAX),
+        election_ticks: usize::try_from(ticks(config.election)).unwrap_or(usize::MAX),
+        request_timeout_ticks: ticks(REQUEST_TIMEOUT + 2 * config.election),
+        read_retry_ticks: ticks(READ_RETRY).max(1),
+        seed: rand::random(),
         pre_vote: config.pre_vote,
         campaign_at_once: config.campaign_at_once,
         snapshot_count: config.snapshot_count,
@@ -305,6 +379,11 @@ fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSe
 fn first_id() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(0) << 20
+}
+
+/// How long a request may take, as etcd has it.
+fn request_timeout(config: &CompanyConfig) -> Duration {
+    Duration::from_secs(5) + 2 * config.election
 }
 
 /// A lease must outlive the election of a new leader: three halves of the

@@ -1,57 +1,37 @@
 //! LeaseManager: when leases expire.
 //!
-//! Owns the clock side of leases: for each one, when it ends. Which leases
-//! there are and which keys they hold is state, kept by Mvcc; this actor hears
-//! of changes to it. Receives keep-alives and questions from the faces. Sends
-//! revocations as proposals, at a bounded pace. Only the leader expires
-//! leases; whoever becomes leader gives every lease its full time again,
-//! because nobody knows what the previous one promised.
+//! Owns the clock side of leases: for each one, when it ends, and the
+//! keep-alives that wait for an answer. Which leases there are and which keys
+//! they hold is state, kept by Mvcc; this actor hears of changes to it.
+//! Receives keep-alives and questions from the faces and from other members.
+//! Sends revocations and checkpoints as proposals, at a bounded pace, and
+//! passes keep-alives on to the leader. Never ends a lease on a follower.
+//!
+//! What it promises: a lease for which a keep-alive was answered lives for its
+//! whole time from then on, whoever leads.
+//! - A new leader gives every lease its full time again and an election timeout
+//!   on top, since nobody knows what the leader before it promised. A leader
+//!   that was cut off renews for no longer than that before it knows.
+//! - For a lease that has more than five minutes left, the leader notes now and
+//!   then in the log how much: a new leader starts there. Before such a lease
+//!   is renewed, the log must say that it has all of its time again.
+//! - Revocations and checkpoints carry the term of the leader that decided
+//!   them, and mean nothing if a leader of another term puts them in the log: a
+//!   member that was deposed while it stood still cannot end what its successor
+//!   renewed.
+//! - A time in which the member stood still does not count.
 
 mod actor;
+mod clock;
 mod core;
+mod messages;
 mod metrics;
-
-use tokio::sync::oneshot;
+mod renewals;
+#[cfg(test)]
+mod tests;
 
 pub use actor::{LeaseEdges, LeaseManager};
-pub use core::{LeaseCore, LeaseSettings};
+pub use core::{KeepAlive, LeaseCore, LeaseSettings};
+pub use messages::{LeaseMessage, Remaining};
 pub use metrics::LeaseMetrics;
-
-use crate::mvcc::LeaseChange;
-use crate::shared::Error;
-
-/// What LeaseManager takes.
-#[derive(Debug)]
-pub enum LeaseMessage {
-    /// The state machine's leases changed.
-    Changed(Vec<LeaseChange>),
-    /// Give the lease its full time again; answers with that time in seconds,
-    /// or 0 when there is no such lease.
-    KeepAlive {
-        /// The lease's id.
-        id: i64,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<i64, Error>>,
-    },
-    /// How long the lease has; `None` when there is no such lease.
-    TimeToLive {
-        /// The lease's id.
-        id: i64,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Option<Remaining>>,
-    },
-    /// All leases, the one that ends first in front.
-    List {
-        /// Where the answer goes.
-        reply: oneshot::Sender<Vec<i64>>,
-    },
-}
-
-/// How long a lease has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remaining {
-    /// Seconds that were granted.
-    pub granted_ttl_s: i64,
-    /// Seconds left, rounded down.
-    pub ttl_s: i64,
-}
+pub use renewals::{RenewalSettings, Renewals, Role, Step, Work};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::StoreMeta;
+use super::checkpoint::Origin;
 use super::messages::{
     Answer, Applied, ApplyBatch, EventBatch, LeaseChange, LeaseKeys, MvccMessage, Operation,
     OperationKind, Outcome,
@@ -13,12 +13,14 @@ use super::metrics::MvccMetrics;
 use super::record::Record;
 use super::reply::{Answers, Reply};
 use super::scrub::ScrubProgress;
+use super::seal::Sealing;
 use super::store::Store;
 use super::view::View;
-use crate::checkpointer::{CheckpointerLink, Reclaim, RevisionKey, SealJob, Sealed};
+use crate::checkpointer::CheckpointerLink;
 use crate::lease_manager::LeaseMessage;
 use crate::raft_node::RaftCompletion;
 use crate::shared::{Error, Inlet, Published, ThreadOutlet};
+use crate::snapshot::Export;
 use crate::wal_writer::Identity;
 use crate::watch_hub::HubMessage;
 
@@ -47,21 +49,22 @@ pub struct SealPolicy {
 /// The actor; see the module's text.
 #[derive(Debug)]
 pub struct Mvcc {
-    identity: Identity,
-    store: Store,
-    view: Published<View>,
-    edges: MvccEdges,
-    policy: SealPolicy,
+    pub(super) identity: Identity,
+    pub(super) store: Store,
+    pub(super) view: Published<View>,
+    pub(super) edges: MvccEdges,
+    pub(super) policy: SealPolicy,
     /// A batch that takes longer is logged.
     slow_apply: Duration,
-    metrics: MvccMetrics,
+    pub(super) metrics: MvccMetrics,
     /// When the defragmentation under way began.
     defragmenting: Option<Instant>,
-    sealing: bool,
-    log_bytes: u64,
-    last_sealed_index: u64,
+    pub(super) sealing: Sealing,
+    /// Bytes of the raft log since the last seal was ordered.
+    pub(super) log_bytes: u64,
+    pub(super) last_sealed_index: u64,
     /// The newest compact revision that all sealed volumes were written after.
-    clean_floor: i64,
+    pub(super) clean_floor: i64,
     /// Physical compactions that are not finished yet.
     physical: Vec<(i64, Reply, Applied)>,
     /// When the compactions began whose work is not finished yet.
@@ -90,7 +93,7 @@ impl Mvcc {
             slow_apply,
             metrics,
             defragmenting: None,
-            sealing: false,
+            sealing: Sealing::default(),
             log_bytes: 0,
             last_sealed_index,
             clean_floor,
@@ -138,6 +141,11 @@ impl Mvcc {
                 self.metrics.defrag.inflight.set(1);
                 self.store.defragment();
                 begun.send(());
+            }
+            MvccMessage::Install(install) => self.install(&install),
+            MvccMessage::Export { reply } => {
+                let view = self.view.get();
+                reply.send(Export::new(self.meta(&view, Origin::Log), view));
             }
             MvccMessage::Sealed(sealed) => self.sealed(&sealed),
             MvccMessage::Stop => {}
@@ -290,52 +298,5 @@ impl Mvcc {
         let lease = self.store.leases().get(id)?;
         let keys = lease.keys().map(bytes::Bytes::copy_from_slice).collect();
         Some(LeaseKeys { granted_ttl_s: lease.ttl_s, keys })
-    }
-
-    fn seal_if_due(&mut self, view: &Arc<View>) {
-        let entries = view.applied_index - self.last_sealed_index;
-        let due = self.log_bytes >= self.policy.log_bytes || entries >= self.policy.entries;
-        if self.sealing || !due {
-            return;
-        }
-        let meta = StoreMeta {
-            cluster_id: self.identity.cluster_id,
-            member_id: self.identity.member_id,
-            revision: view.revision,
-            compact_revision: view.compact_revision,
-            leases: self.store.lease_meta(),
-            cluster: view.cluster().clone(),
-        };
-        let job = SealJob {
-            applied_index: view.applied_index,
-            applied_term: view.applied_term,
-            last: RevisionKey { main: view.revision, sub: u32::MAX },
-            meta: meta.to_bytes(),
-            compact_revision: view.compact_revision,
-            reclaim: self.reclaim(view),
-            source: Arc::clone(view) as Arc<_>,
-        };
-        // From now on a volume may come to be that was written at this compact
-        // revision, whatever becomes of the older ones.
-        self.store.set_clean_floor(self.clean_floor.min(view.compact_revision));
-        if self.edges.checkpointer.try_seal(job).is_ok() {
-            self.sealing = true;
-            self.log_bytes = 0;
-            self.last_sealed_index = view.applied_index;
-        }
-    }
-
-    /// Deletions wait for old volumes to be written anew; when they are many,
-    /// it is time to do that.
-    fn reclaim(&self, view: &View) -> Reclaim {
-        let many = self.store.unsettled() as u64 > 10_000.max(view.keys() / 4);
-        if many { Reclaim::All } else { Reclaim::Paced }
-    }
-
-    fn sealed(&mut self, sealed: &Sealed) {
-        self.sealing = false;
-        self.clean_floor = sealed.clean_floor;
-        self.store.set_clean_floor(sealed.clean_floor);
-        self.edges.raft.send_blocking(RaftCompletion::Sealed { index: sealed.applied_index });
     }
 }

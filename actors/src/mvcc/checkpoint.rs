@@ -1,5 +1,7 @@
 //! The store as a checkpoint keeps it: blocks of live records and a small rest.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::block::{Block, BlockBuilder};
@@ -25,6 +27,21 @@ pub struct StoreMeta {
     pub leases: Vec<(i64, i64, i64)>,
     /// Members, alarms and version.
     pub cluster: ClusterState,
+    /// How the state came to be here.
+    pub origin: Origin,
+}
+
+/// How a sealed state came to be, which says how it and the log must fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub enum Origin {
+    /// By applying this member's log, which therefore reaches at least as far.
+    #[default]
+    Log,
+    /// It is a new member's first state; the log may not have been made yet.
+    Begun,
+    /// It was installed from another member's snapshot; the log may not have
+    /// been restarted behind it yet.
+    Installed,
 }
 
 /// Format of [`StoreMeta`] outside of memory.
@@ -60,13 +77,17 @@ impl Store {
     /// # Errors
     /// When the bytes are not a whole block.
     pub fn load_block(&mut self, bytes: &Bytes, compact_revision: i64) -> Result<(), CodecError> {
-        let block = Block::from_bytes(bytes)?;
+        self.take_block(Block::from_bytes(bytes)?, compact_revision);
+        Ok(())
+    }
+
+    /// Takes in one block, otherwise as [`Store::load_block`].
+    pub(crate) fn take_block(&mut self, block: Block, compact_revision: i64) {
         let records: Vec<_> = (0..block.len()).map(|slot| block.record(slot)).collect();
         self.log.push_sealed(block);
         for record in &records {
             self.load_record(record, compact_revision);
         }
-        Ok(())
     }
 
     /// Ends the loading of a checkpoint.
@@ -90,6 +111,19 @@ impl Store {
 }
 
 impl View {
+    /// All blocks, in order; not everything in them lives.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.log.blocks_from(Revision::ZERO)
+    }
+
+    /// What of `block` must be kept, if anything.
+    pub(crate) fn live(&self, block: &Arc<Block>) -> Option<Arc<Block>> {
+        if block.first().main > self.compact_revision {
+            return Some(Arc::clone(block));
+        }
+        self.live_part(block, Revision::ZERO, Revision::MAX).map(Arc::new)
+    }
+
     /// What of `block` must be kept, cut to `from..=to`: records behind the
     /// compact revision, what a read at it finds, and deletions.
     fn live_part(&self, block: &Block, from: Revision, to: Revision) -> Option<Block> {

@@ -15,9 +15,11 @@ use super::record::Record;
 use super::reply::Reply;
 use super::scrub::ScrubProgress;
 use super::view::View;
+use crate::apply_loop::Install;
 use crate::checkpointer::Sealed;
 use crate::cluster::ClusterState;
 use crate::shared::Error;
+use crate::snapshot::Export;
 
 /// A message to Mvcc.
 #[derive(Debug)]
@@ -42,6 +44,13 @@ pub enum MvccMessage {
     Defragment {
         /// Told when this is noted.
         begun: Answer<()>,
+    },
+    /// Go on from a snapshot's state, which replaces everything.
+    Install(Install),
+    /// The state as it is, to be sent to another member.
+    Export {
+        /// Where it goes.
+        reply: Answer<Export>,
     },
     /// A checkpoint became durable.
     Sealed(Sealed),

@@ -21,6 +21,8 @@ pub struct MvccMetrics {
     pub(super) txns: IntCounter,
     pub(super) slow_applies: IntCounter,
     put_bytes: IntGauge,
+    /// 1 while a snapshot takes the store's place.
+    pub(super) installing: IntGauge,
     pub(super) applies: ApplyTimes,
     pub(super) compaction: CompactionMetrics,
     pub(super) defrag: DefragMetrics,
@@ -36,7 +38,12 @@ impl MvccMetrics {
             "etcd_debugging_mvcc_total_put_size_in_bytes",
             "Bytes of keys and values put since the start.",
         )?;
+        let installing = IntGauge::new(
+            "etcd_server_snapshot_apply_in_progress_total",
+            "1 while a snapshot from another member takes the store's place.",
+        )?;
         Ok(Self {
+            installing: register(registry, installing)?,
             puts: counter(registry, "etcd_mvcc_put_total", "Puts applied by this member.")?,
             deletes: counter(
                 registry,

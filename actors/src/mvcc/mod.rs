@@ -1,17 +1,20 @@
 //! Mvcc: the store of keys in all their revisions.
 //!
 //! Owns the key index, the revision log, the leases' keys; its thread is their
-//! one writer. Receives committed operations from ApplyLoop in log order,
-//! pieces of work from Compactor, seals from Checkpointer. Sends events to
+//! one writer. Receives committed operations and snapshots from ApplyLoop in log
+//! order, pieces of work from Compactor, seals from Checkpointer. Sends events to
 //! WatchHub, lease changes to LeaseManager, answers to whoever proposed, and
 //! publishes an immutable [`View`] after each batch, which is all that readers
-//! ever see. Never decides by a clock and never reads a disk.
+//! ever see. Never decides by a clock, and reads nothing from a disk but a snapshot
+//! that it installs.
 
 mod actor;
 mod block;
 mod checkpoint;
 mod hash;
 mod index;
+#[cfg(test)]
+mod install_tests;
 mod leases;
 mod log;
 mod messages;
@@ -21,6 +24,7 @@ mod record;
 mod reply;
 mod revision;
 mod scrub;
+mod seal;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -28,7 +32,8 @@ mod txn;
 mod view;
 
 pub use actor::{Mvcc, MvccEdges, SealPolicy};
-pub use checkpoint::StoreMeta;
+pub(crate) use block::Block;
+pub use checkpoint::{Origin, StoreMeta};
 pub use hash::HashKv;
 pub use index::Entry;
 pub use messages::{

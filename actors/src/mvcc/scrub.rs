@@ -6,7 +6,9 @@
 //!    marked dead, and a deletion is taken out of the index.
 //! 2. *settle*: a deletion's own record must outlive every older copy of the
 //!    key in a sealed checkpoint, or the key would come back at the next start.
-//!    It dies when all volumes were written after it (the clean floor).
+//!    It dies when all volumes were written after it (the clean floor). The
+//!    deletions of the compact revision itself stay until the next compaction:
+//!    who watches from there on sees them.
 //! 3. *rewrite*: blocks that are half dead or more are packed anew, together
 //!    with small neighbours.
 //!
@@ -223,6 +225,7 @@ impl Store {
         while settled < records
             && let Some(&revision) = self.scrubber.unsettled.front()
             && revision.main <= self.scrubber.clean_floor
+            && revision.main < self.compact_revision
         {
             self.scrubber.unsettled.pop_front();
             if let Some((block, slot)) = self.locate(revision) {

@@ -290,6 +290,14 @@ fn a_deleted_key_stays_deleted_when_only_its_old_volume_is_left() {
     store.set_clean_floor(3);
     store.scrub(10);
     pack_all(&mut store);
+    assert_eq!(store.unsettled(), 1, "a watcher may begin at the deletion");
+    let request = PutRequest { key: key(2), value: "v".into(), ..PutRequest::default() };
+    store.put(request).unwrap();
+    store.finish_batch();
+    store.compact(&CompactionRequest { revision: 4, physical: true }).unwrap();
+    while !store.scrub(10).done {}
+    store.scrub(10);
+    pack_all(&mut store);
     assert_eq!(store.unsettled(), 0);
-    assert_eq!(view(&store).records_from(super::Revision::ZERO).count(), 0);
+    assert_eq!(view(&store).records_from(super::Revision::ZERO).count(), 1);
 }

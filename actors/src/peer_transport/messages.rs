@@ -8,6 +8,7 @@ use castd_proto::castdpb::{Answer, Question};
 use raft::eraftpb::Message;
 use tokio::sync::oneshot;
 
+use super::wire::Refusal;
 use crate::cluster::ClusterState;
 use crate::shared::Error;
 
@@ -20,7 +21,10 @@ pub enum PeerMessage {
     Send(Vec<Message>),
     /// Who is in the cluster from now on, and who was removed.
     Members(Arc<ClusterState>),
-    /// Ask another member.
+    /// Ask another member. An answer is certain to come, an error at the latest
+    /// after the time that [`PeerSettings::ask_timeout`](super::PeerSettings) grants:
+    /// [`Error::NoLeader`] when the member cannot be reached and heard nothing,
+    /// [`Error::Timeout`] when what became of the question is unknown.
     Ask {
         /// The member.
         to: u64,
@@ -28,6 +32,45 @@ pub enum PeerMessage {
         question: Question,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Answer, Error>>,
+    },
+    /// Something that a link or [`PeerService`](super::PeerService) noticed.
+    Notice(Notice),
+}
+
+/// What a link or [`PeerService`](super::PeerService) noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A link's urgent stream stands.
+    Up {
+        /// The member at its other end.
+        peer: u64,
+        /// Which of the links there were to this member.
+        link: u64,
+    },
+    /// A link's urgent stream broke.
+    Down {
+        /// The member at its other end.
+        peer: u64,
+        /// Which of the links there were to this member.
+        link: u64,
+        /// Why.
+        error: String,
+    },
+    /// A member let us in no more.
+    Refused {
+        /// The member that refused.
+        peer: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A member opened a stream to this one: it can be reached again.
+    Caller(u64),
+    /// A caller was refused.
+    Turned {
+        /// Who it said it is.
+        from: u64,
+        /// Why it was refused.
+        refusal: Refusal,
     },
 }
 

@@ -1,48 +1,46 @@
-//! PeerTransport: the way to the other members.
+//! PeerTransport: the way to the other members, and the way in for them.
 //!
-//! Owns the links to peers. Receives raft messages from RaftNode. A cluster of
-//! one member has no peers, and this version starts no other: a message that
-//! comes here all the same is dropped, as a network may, and counted.
+//! Owns the links: one [actor](PeerTransport) hands each raft message to the link of the
+//! member it is for. A link is an actor too; it has three lanes, each with a queue of
+//! bounded size and a connection of its own, so that the large never delays the urgent:
+//! heartbeats, elections and read indexes; entries and their acknowledgements; snapshots.
+//! What waits in a lane goes out as one parcel. A message that finds its queue full, or
+//! its lane down, is dropped and counted, and raft is told that the member cannot be
+//! reached: raft sends again, and the transport sends nothing twice.
+//!
+//! Receives raft messages from RaftNode, the list of members from ApplyLoop, and
+//! questions for other members from anyone. Sends to RaftNode what came from other
+//! members, through [`PeerService`], the gRPC service that they call; a RaftNode that
+//! falls behind makes them wait. Shows in [`PeerStatus`] who can be reached.
+//!
+//! Never decides anything about the cluster, and keeps nothing: a link that ends by
+//! itself is started again, and so are all of them when the actor stumbles.
+//!
+//! ```text
+//! PeerTransport::new(PeerSettings, PeerEdges, Outlet<PeerMessage>, PeerMetrics)
+//! PeerService::new(PeerSettings, ServiceEdges, PeerMetrics)
+//! PeerService::server()    the tower service for POST /castdpb.Peer/*
+//! PeerService::close()     ends the streams, before the listener is stopped
+//! ```
 
+mod actor;
+mod deliver;
+mod dial;
+mod intake;
+mod link;
 mod messages;
+mod metrics;
+mod pacing;
+mod queue;
+mod service;
+mod settings;
+mod snapshot_lane;
+mod wire;
 
-use actix::{Actor, AsyncContext, Context, StreamHandler};
-use prometheus::IntCounter;
-
-use crate::shared::Outlet;
-
-pub use messages::{PeerMessage, PeerStatus};
-
-/// The actor; see the module's text.
-#[derive(Debug)]
-pub struct PeerTransport {
-    messages: Option<Outlet<PeerMessage>>,
-    undeliverable: IntCounter,
-}
-
-impl PeerTransport {
-    /// The actor over its mailbox.
-    pub fn new(messages: Outlet<PeerMessage>, undeliverable: IntCounter) -> Self {
-        Self { messages: Some(messages), undeliverable }
-    }
-}
-
-impl Actor for PeerTransport {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.add_stream(self.messages.take().expect("an actor starts once"));
-    }
-}
-
-impl StreamHandler<Vec<PeerMessage>> for PeerTransport {
-    fn handle(&mut self, batch: Vec<PeerMessage>, _: &mut Self::Context) {
-        for message in batch {
-            if let PeerMessage::Send(messages) = message {
-                self.undeliverable.inc_by(messages.len() as u64);
-            }
-        }
-    }
-
-    fn finished(&mut self, _: &mut Self::Context) {}
-}
+pub use actor::{PeerEdges, PeerTransport};
+pub use messages::{Notice, PeerMessage, PeerStatus};
+pub use metrics::PeerMetrics;
+pub use service::{PeerService, Questions, ServiceEdges};
+pub use settings::PeerSettings;
+pub use snapshot_lane::SnapshotSource;
+pub use wire::Refusal;

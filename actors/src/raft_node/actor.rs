@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, StreamHandler};
 
-use super::core::{Effects, RaftCore};
+use super::core::RaftCore;
 use super::messages::{RaftCompletion, RaftInbound, RaftMessage, RaftStatus};
-use crate::apply_loop::ApplyMessage;
-use crate::peer_transport::PeerMessage;
+use super::settings::{Accepted, Effects};
+use crate::apply_loop::{ApplyMessage, Install};
+use crate::peer_transport::{PeerMessage, PeerStatus};
 use crate::shared::{FatalReport, Inlet, Outlet, Published, Refused, fail_stop};
+use crate::snapshot::Spool;
 use crate::wal_writer::{WalHandle, WalMessage};
 
 const NAME: &str = "raft_node";
@@ -23,6 +25,8 @@ pub struct RaftEdges {
     pub apply: Inlet<ApplyMessage>,
     /// Messages to peers go here.
     pub peers: Inlet<PeerMessage>,
+    /// Which members can be reached; looked at with every tick.
+    pub reachable: Published<PeerStatus>,
     /// The status is shown here.
     pub status: Published<RaftStatus>,
 }
@@ -69,6 +73,12 @@ impl RaftNode {
         if let Some(status) = effects.status {
             self.edges.status.set(status.into());
         }
+        if let Some(reason) = effects.fatal {
+            (self.fatal)(NAME, reason);
+        }
+        if let Some(marker) = effects.marker {
+            self.to_wal(WalMessage::Snapshot(marker));
+        }
         for append in effects.appends {
             self.to_wal(WalMessage::Append(append));
         }
@@ -76,7 +86,7 @@ impl RaftNode {
             self.to_wal(WalMessage::Release { index });
         }
         let committed = effects.committed.into_iter().map(ApplyMessage::Committed);
-        for message in committed.chain(effects.install.map(ApplyMessage::Install)) {
+        for message in committed.chain(effects.install.map(install)) {
             let sent = self.edges.apply.try_send(message);
             // An edge as large as its window takes every message; one that is
             // closed belongs to an actor whose end is the process's.
@@ -89,10 +99,22 @@ impl RaftNode {
         }
     }
 
+    fn tick(&mut self) {
+        let reachable = self.edges.reachable.get();
+        self.step(|core, _| {
+            core.set_active(reachable.active_since.keys().copied());
+            core.tick();
+        });
+    }
+
     fn to_wal(&self, message: WalMessage) {
         let sent = self.edges.wal.try_send(message);
         assert!(sent.is_ok(), "the WAL's mailbox holds the whole window: {sent:?}");
     }
+}
+
+fn install(Accepted { index, term, state }: Accepted<Spool>) -> ApplyMessage {
+    ApplyMessage::Install(Install { index, term, spool: state })
 }
 
 impl Actor for RaftNode {
@@ -105,7 +127,7 @@ impl Actor for RaftNode {
         context.add_stream(requests);
         context.add_stream(inbound);
         context.add_stream(completions);
-        context.run_interval(self.tick, |node, _| node.step(|core, _| core.tick()));
+        context.run_interval(self.tick, |node, _| node.tick());
         self.step(|_, _| {});
     }
 }
@@ -122,7 +144,7 @@ impl StreamHandler<Vec<RaftMessage>> for RaftNode {
 
 impl StreamHandler<Vec<RaftInbound>> for RaftNode {
     fn handle(&mut self, batch: Vec<RaftInbound>, _: &mut Self::Context) {
-        self.step(|core, _| core.inbound(batch));
+        self.step(|core, effects| core.inbound(batch, effects));
     }
 
     fn finished(&mut self, _: &mut Self::Context) {}

@@ -1,110 +1,113 @@
 //! RaftNode's decisions: everything between raft and the edges, without I/O.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
+use prost::Message as _;
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
 use raft::{Config, RawNode, StateRole, Storage};
+use tokio::sync::oneshot;
 
+use super::catch_up::{Installing, Sent};
+use super::coalesce::coalesce;
+use super::guard::{self, Verdict};
+use super::leadership::{Stall, Transfer};
 use super::log_store::LogStore;
 use super::logger::logger;
+use super::membership::Membership;
 use super::messages::{
-    Propose, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
+    Propose, ProposeMembers, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
 };
-use crate::apply_loop::{Committed, CommittedEntry, Install};
-use crate::mvcc::Reply;
+use super::proposals::Proposals;
+use super::reads::{Reads, Respondent};
+use super::settings::{Effects, RaftSettings};
+use crate::apply_loop::{Committed, CommittedEntry};
 use crate::shared::Error;
+use crate::snapshot::Spool;
 use crate::wal_writer::Append;
 
 /// Appends that may be with the WAL at a time.
 pub const APPEND_WINDOW: usize = 64;
 /// Batches of committed entries that may be on their way through apply.
 pub const COMMIT_WINDOW: usize = 64;
-/// Bytes of entries in memory from which on applied ones are given up early.
-const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of committed entries that raft gives at once.
 const COMMITTED_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of entries in one message to a follower; a larger entry goes alone.
+const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// Messages with entries that a follower has not acknowledged. With the bytes
+/// of each, 128 MiB may be on their way to every follower.
+const INFLIGHT_MAX: usize = 128;
+/// Bytes of entries that are proposed but not committed; what comes beyond
+/// waits. Requests of clients are far fewer, those of other members are not
+/// counted by this one's credits.
+const UNCOMMITTED_BYTES_MAX: u64 = 512 << 20;
 
-/// How raft is to behave.
-#[derive(Clone, Debug)]
-pub struct RaftSettings {
-    /// This member.
-    pub member_id: u64,
-    /// Ticks without a leader before an election.
-    pub election_ticks: usize,
-    /// Whether a candidate asks first whether it could win.
-    pub pre_vote: bool,
-    /// Whether the only voter makes itself leader at once.
-    pub campaign_at_once: bool,
-    /// Applied entries kept in memory before the log there is compacted.
-    pub snapshot_count: u64,
-    /// Applied entries kept when it is.
-    pub catchup_entries: u64,
-    /// The index that the loaded state covers.
-    pub applied: u64,
-    /// Distinguishes this run's read contexts from all others'.
-    pub run: u64,
-}
-
-/// What has to be done after a step.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// For the WAL, in order.
-    pub appends: Vec<Append>,
-    /// For ApplyLoop, in order.
-    pub committed: Vec<Committed>,
-    /// For ApplyLoop, after what is committed.
-    pub install: Option<Install>,
-    /// For the peers.
-    pub messages: Vec<Message>,
-    /// The log up to this index is no longer needed on disk.
-    pub release: Option<u64>,
-    /// The new status, if it changed.
-    pub status: Option<RaftStatus>,
-}
-
-/// Raft with its windows; see the room's text.
-pub struct RaftCore {
-    node: RawNode<LogStore>,
-    settings: RaftSettings,
+/// Raft with its windows; see the room's text. `S` is what a received snapshot's
+/// state is held in.
+pub struct RaftCore<S = Spool> {
+    pub(super) node: RawNode<LogStore>,
+    pub(super) settings: RaftSettings,
     status: RaftStatus,
-    /// Proposals of this member, by id.
-    waiting: HashMap<u64, Reply>,
-    /// Read requests that raft has not been asked about yet.
-    reads_new: Vec<ReadReply>,
-    /// Read requests by the context raft was asked with.
-    reads_asked: HashMap<u64, Vec<ReadReply>>,
-    /// Read requests that wait for an index to be applied.
-    reads_waiting: BTreeMap<u64, Vec<ReadReply>>,
-    read_context: u64,
-    /// Readies that the WAL has, in order.
-    appending: VecDeque<u64>,
+    /// Ticks so far.
+    pub(super) now: u64,
+    pub(super) proposals: Proposals,
+    pub(super) reads: Reads,
+    /// When a leader was seen to come for the last time.
+    pub(super) elected: u64,
+    /// How often this member's election timeout has passed.
+    pub(super) elections_fired: u64,
+    /// Members whose links work, with the time since when.
+    pub(super) active_since: BTreeMap<u64, u64>,
+    pub(super) transfers: Vec<Transfer>,
+    pub(super) stall: Stall,
+    pub(super) membership: Membership,
+    /// This member has become the only voter and should lead.
+    pub(super) campaign_soon: bool,
+    pub(super) installing: Installing<S>,
+    pub(super) sent: Sent,
+    /// Appends that the WAL has, in order.
+    pub(super) appending: VecDeque<Appending>,
     /// Last indexes of the batches that are being applied, in order.
-    applying: VecDeque<u64>,
+    pub(super) applying: VecDeque<u64>,
     /// Committed entries for which there was no room yet.
-    held: Vec<Entry>,
+    pub(super) held: Vec<Entry>,
     /// A hard state whose commit index alone changed: it goes with the next append.
     commit_only: Option<HardState>,
     /// Messages that may leave only when a ready is durable.
     after_persist: VecDeque<(u64, Vec<Message>)>,
-    applied: u64,
+    /// Messages that leave with the next effects.
+    pub(super) outgoing: Vec<Message>,
+    pub(super) applied: u64,
 }
 
-impl RaftCore {
+/// An append that is not durable yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Appending {
+    number: u64,
+    /// When it was sent.
+    pub(super) since: u64,
+}
+
+impl<S> RaftCore<S> {
     /// Raft over what was recovered.
     ///
     /// # Errors
     /// When the settings or what was recovered contradict each other.
-    pub fn new(settings: RaftSettings, store: LogStore) -> Result<Self, raft::Error> {
+    pub fn new(mut settings: RaftSettings, store: LogStore) -> Result<Self, raft::Error> {
+        settings.election_ticks = settings.election_ticks.max(2);
+        guard::check_recovered(&store, settings.applied)?;
         let config = Config {
             id: settings.member_id,
-            election_tick: settings.election_ticks.max(2),
+            election_tick: settings.election_ticks,
             heartbeat_tick: 1,
             applied: settings.applied,
-            max_size_per_msg: 1 << 20,
-            max_inflight_msgs: 512,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: INFLIGHT_MAX,
             check_quorum: true,
             pre_vote: settings.pre_vote,
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            // Messages would grow without bound when many go out together.
+            batch_append: false,
             ..Config::default()
         };
         let voters = store.initial_state()?.conf_state.voters;
@@ -115,127 +118,269 @@ impl RaftCore {
         }
         Ok(Self {
             node,
-            applied: settings.applied,
-            settings,
             status: RaftStatus::default(),
-            waiting: HashMap::new(),
-            reads_new: Vec::new(),
-            reads_asked: HashMap::new(),
-            reads_waiting: BTreeMap::new(),
-            read_context: 0,
+            now: 0,
+            proposals: Proposals::new(settings.member_id),
+            reads: Reads::new(settings.member_id, settings.run, settings.read_retry_ticks),
+            elected: 0,
+            elections_fired: 0,
+            active_since: BTreeMap::new(),
+            transfers: Vec::new(),
+            stall: Stall::default(),
+            membership: Membership::default(),
+            campaign_soon: false,
+            installing: Installing::default(),
+            sent: Sent::new(),
             appending: VecDeque::new(),
             applying: VecDeque::new(),
             held: Vec::new(),
             commit_only: None,
             after_persist: VecDeque::new(),
+            outgoing: Vec::new(),
+            applied: settings.applied,
+            settings,
         })
     }
 
-    /// A configuration of voters only.
+    /// A configuration without joint consensus.
     pub fn conf_state(voters: Vec<u64>, learners: Vec<u64>) -> ConfState {
         ConfState::from((voters, learners))
     }
 
-    /// One beat of the clock.
-    pub fn tick(&mut self) {
-        self.node.tick();
-        if self.reads_asked.is_empty() {
-            return;
-        }
-        // A request may be lost with a leader. Asking again takes a new context,
-        // since one that is reused can be answered with an old index.
-        for (_, replies) in self.reads_asked.drain() {
-            self.reads_new.extend(replies);
-        }
-    }
-
     /// Takes what the faces and other actors ask.
     pub fn request(&mut self, batch: Vec<RaftMessage>) {
-        let mut proposals: Vec<Propose> = Vec::with_capacity(batch.len());
-        let mut reads = Vec::new();
         for message in batch {
             match message {
-                RaftMessage::Propose(proposal) => proposals.push(proposal),
-                RaftMessage::ReadIndex(reply) => reads.push(reply),
-                RaftMessage::ChangeMembers(change) => change.reply.send(Err(Error::Stopped)),
-                RaftMessage::TransferLeader { reply, .. } => drop(reply),
-                RaftMessage::Progress { reply } => drop(reply),
-            }
-        }
-        self.propose(proposals);
-        self.read_index(reads);
-    }
-
-    /// Takes what comes from other members.
-    pub fn inbound(&mut self, batch: Vec<RaftInbound>) {
-        for inbound in batch {
-            if let RaftInbound::Step(messages) = inbound {
-                for message in messages {
-                    // What raft refuses is as good as lost.
-                    let _ = self.node.step(message);
-                }
+                RaftMessage::Propose(proposal) => self.propose([proposal]),
+                RaftMessage::ReadIndex(reply) => self.read_index([reply]),
+                RaftMessage::ChangeMembers(change) => self.change_members(change),
+                RaftMessage::TransferLeader { to, reply } => self.transfer(to, reply),
+                RaftMessage::Progress { reply } => self.progress(reply),
             }
         }
     }
 
     /// Takes proposals, in order.
-    pub fn propose(&mut self, proposals: Vec<Propose>) {
-        if proposals.is_empty() {
-            return;
-        }
-        let ids: Vec<u64> = proposals.iter().map(|proposal| proposal.id).collect();
-        let entries = proposals.into_iter().map(|Propose { id, data, reply }| {
-            self.waiting.insert(id, reply);
-            Entry { data, context: id.to_le_bytes().to_vec().into(), ..Entry::default() }
-        });
-        let mut message = Message { entries: entries.collect(), ..Message::default() };
-        message.set_msg_type(MessageType::MsgPropose);
-        if self.node.raft.leader_id == raft::INVALID_ID {
-            self.refuse(&ids, Error::NoLeader);
-        } else if self.node.step(message).is_err() {
-            self.refuse(&ids, Error::LeaderChanged);
+    pub fn propose(&mut self, proposals: impl IntoIterator<Item = Propose>) {
+        for Propose { id, data, reply } in proposals {
+            let entry = Entry { data, ..Entry::default() };
+            self.proposals.add(id, entry, reply, self.now);
         }
     }
 
     /// Takes read requests.
     pub fn read_index(&mut self, replies: impl IntoIterator<Item = ReadReply>) {
-        self.reads_new.extend(replies);
+        for reply in replies {
+            self.reads.add(reply, self.now);
+        }
+    }
+
+    fn change_members(&mut self, ProposeMembers { id, change, reply }: ProposeMembers) {
+        let mut entry = Entry { data: change.encode_to_vec().into(), ..Entry::default() };
+        entry.set_entry_type(EntryType::EntryConfChange);
+        self.proposals.add(id, entry, reply, self.now);
+    }
+
+    fn progress(&self, reply: oneshot::Sender<Result<Vec<(u64, u64)>, Error>>) {
+        let raft = &self.node.raft;
+        let others = raft.prs().iter().filter(|(id, _)| **id != self.settings.member_id);
+        let answer = match raft.state {
+            StateRole::Leader => Ok(others.map(|(id, pr)| (*id, pr.matched)).collect()),
+            _ => Err(Error::NotLeader),
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// Takes what comes from other members.
+    pub fn inbound(&mut self, batch: Vec<RaftInbound<S>>, effects: &mut Effects<S>) {
+        for inbound in batch {
+            match inbound {
+                RaftInbound::Step(messages) => {
+                    messages.into_iter().for_each(|message| self.step(message, effects));
+                }
+                RaftInbound::Snapshot { message, spool } => {
+                    self.snapshot_arrived(message, spool, effects);
+                }
+                RaftInbound::Unreachable(id) => self.node.report_unreachable(id),
+                RaftInbound::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
+            }
+        }
+    }
+
+    /// Takes one message of another member.
+    pub(super) fn step(&mut self, mut message: Message, effects: &mut Effects<S>) {
+        let kind = message.msg_type();
+        match guard::judge(&self.node.raft, &message) {
+            Verdict::Pass => {}
+            Verdict::Drop(reason) => {
+                let from = format!("{:x}", message.from);
+                tracing::warn!(from, ?kind, reason, "dropped a message of another member");
+                return;
+            }
+            Verdict::Lost(text) => {
+                effects.fatal = Some(text);
+                return;
+            }
+        }
+        match kind {
+            MessageType::MsgPropose => {
+                // With those of this member, they make one proposal.
+                self.proposals.add_foreign(message.take_entries(), self.now);
+            }
+            MessageType::MsgReadIndex if self.node.raft.state != StateRole::Leader => {
+                // raft would pass it on in the asker's name; the asker asks again.
+            }
+            MessageType::MsgTimeoutNow if self.must_not_campaign() => {
+                tracing::info!("cannot take the leadership over now");
+            }
+            // What raft refuses is as good as lost.
+            _ => drop(self.node.step(message)),
+        }
     }
 
     /// Takes a completion.
-    pub fn complete(&mut self, completion: RaftCompletion, effects: &mut Effects) {
+    pub fn complete(&mut self, completion: RaftCompletion, effects: &mut Effects<S>) {
         match completion {
-            RaftCompletion::Persisted { ready } => self.persisted(ready, effects),
+            RaftCompletion::Persisted { ready } => self.persisted(ready),
             RaftCompletion::Applied { index } => self.applied(index),
             RaftCompletion::Sealed { index } => effects.release = Some(index),
-            RaftCompletion::Installed { .. } | RaftCompletion::ConfChanges(_) => {}
+            RaftCompletion::Installed { index } => self.installed(index, effects),
+            RaftCompletion::ConfChanges(changes) => self.conf_changes(&changes, effects),
         }
     }
 
     /// Collects everything that is to be done now.
-    pub fn process(&mut self, effects: &mut Effects) {
-        self.ask_reads();
-        while self.node.has_ready() && self.appending.len() < APPEND_WINDOW {
-            self.take_ready(effects);
+    pub fn process(&mut self, effects: &mut Effects<S>) {
+        self.campaign_if_alone();
+        loop {
+            self.propose_parked();
+            self.ask_reads();
+            if !self.take_readies(effects) {
+                break;
+            }
         }
+        self.take_urgent_messages();
         self.hand_out_committed(effects);
-        self.answer_reads();
+        self.reads.answer(self.applied);
         self.update_status(effects);
+        self.answer_transfers();
+        coalesce(&mut self.outgoing);
+        self.note_snapshots_sent();
+        effects.messages.append(&mut self.outgoing);
     }
 
-    fn take_ready(&mut self, effects: &mut Effects) {
+    fn note_snapshots_sent(&mut self) {
+        let messages = std::mem::take(&mut self.outgoing);
+        self.note_snapshots(&messages);
+        self.outgoing = messages;
+    }
+
+    fn campaign_if_alone(&mut self) {
+        if !self.campaign_soon {
+            return;
+        }
+        let raft = &self.node.raft;
+        let log = &raft.raft_log;
+        if raft.state == StateRole::Leader || !self.is_only_voter() {
+            self.campaign_soon = false;
+        } else if log.applied == log.committed && !self.must_not_campaign() {
+            self.campaign_soon = false;
+            let _ = self.node.campaign();
+        }
+    }
+
+    /// Proposes what waits, if there is a leader that takes it.
+    fn propose_parked(&mut self) {
+        while self.proposals.has_parked()
+            && let Some(room) = self.room_to_propose()
+        {
+            let entries = self.proposals.unpark(room);
+            if entries.is_empty() {
+                return;
+            }
+            self.step_proposal(entries);
+        }
+        while self.proposals.has_parked_change() && self.takes_membership_changes() {
+            let Some(entry) = self.proposals.unpark_change() else { return };
+            self.step_proposal(vec![entry]);
+        }
+    }
+
+    fn step_proposal(&mut self, entries: Vec<Entry>) {
+        let mut message = Message { entries, ..Message::default() };
+        message.set_msg_type(MessageType::MsgPropose);
+        if let Err(error) = self.node.raft.step(message) {
+            // Whoever waits for it hears of the timeout.
+            tracing::warn!(%error, "raft dropped proposals");
+        }
+    }
+
+    /// Bytes that may be proposed now; `None` while proposals have to wait.
+    fn room_to_propose(&self) -> Option<usize> {
+        let raft = &self.node.raft;
+        if raft.leader_id == raft::INVALID_ID {
+            return None;
+        }
+        if raft.state != StateRole::Leader {
+            return Some(usize::MAX);
+        }
+        let uncommitted = raft.uncommitted_size();
+        let room = (UNCOMMITTED_BYTES_MAX as usize).saturating_sub(uncommitted);
+        let takes = raft.lead_transferee.is_none() && raft.prs().get(raft.id).is_some();
+        (takes && (uncommitted == 0 || room >= MESSAGE_BYTES_MAX as usize)).then_some(room)
+    }
+
+    /// A leader turns a second change before the first one is applied into
+    /// nothing: it has to wait.
+    fn takes_membership_changes(&self) -> bool {
+        let raft = &self.node.raft;
+        let pending = raft.state == StateRole::Leader && raft.has_pending_conf();
+        self.room_to_propose().is_some() && !pending
+    }
+
+    fn ask_reads(&mut self) {
+        if self.reads.is_idle() {
+            return;
+        }
+        let raft = &self.node.raft;
+        let leader = raft.leader_id;
+        let ready = leader != raft::INVALID_ID
+            && raft.commit_to_current_term()
+            && !self.installing.is_busy();
+        let respondent = Respondent { leader, term: raft.term, ready };
+        if let Some(context) = self.reads.ask(respondent, self.now) {
+            self.node.read_index(context);
+        }
+    }
+
+    /// Takes raft's readies as far as the window goes; false if there was none.
+    fn take_readies(&mut self, effects: &mut Effects<S>) -> bool {
+        let mut taken = false;
+        while self.node.has_ready() && self.appending.len() < APPEND_WINDOW {
+            self.take_ready(effects);
+            taken = true;
+        }
+        taken
+    }
+
+    fn take_ready(&mut self, effects: &mut Effects<S>) {
         let mut ready = self.node.ready();
         let number = ready.number();
-        effects.messages.extend(ready.take_messages());
+        self.outgoing.extend(ready.take_messages());
         for state in ready.take_read_states() {
-            self.read_state(&state.request_ctx, state.index);
+            self.reads.confirm(&state.request_ctx, state.index);
+        }
+        if !ready.snapshot().is_empty() {
+            self.begin_install(ready.snapshot(), effects);
         }
         self.held.extend(ready.take_committed_entries());
         let entries = ready.take_entries();
-        self.node.mut_store().append(entries.clone());
-        let hard_state = ready.hs().cloned().or_else(|| self.commit_only.take());
+        let replaced = self.node.mut_store().append(entries.clone());
+        self.proposals.displace(&replaced);
+        let older = self.commit_only.take();
+        let hard_state = ready.hs().copied().or(older);
         let must_sync = ready.must_sync();
-        let persisted_messages = ready.take_persisted_messages();
+        let persisted_messages = self.keep_back(ready.take_persisted_messages());
         self.node.advance_append_async(ready);
 
         if entries.is_empty() && !must_sync {
@@ -243,24 +388,45 @@ impl RaftCore {
             self.commit_only = hard_state;
             if self.appending.is_empty() {
                 self.node.on_persist_ready(number);
-                effects.messages.extend(persisted_messages);
+                self.outgoing.extend(persisted_messages);
             } else {
                 self.after_persist.push_back((number, persisted_messages));
             }
             return;
         }
         self.after_persist.push_back((number, persisted_messages));
-        self.appending.push_back(number);
-        effects.appends.push(Append { ready_number: number, entries, hard_state, must_sync });
+        self.appending.push_back(Appending { number, since: self.now });
+        let append = Append { ready_number: number, entries, hard_state, must_sync };
+        effects.appends.extend(self.installing.hold(append));
     }
 
-    fn persisted(&mut self, ready: u64, effects: &mut Effects) {
-        while self.appending.front().is_some_and(|number| *number <= ready) {
+    /// Lets the messages of a follower go that promise nothing about what it has
+    /// stored; gives back the others.
+    fn keep_back(&mut self, messages: Vec<Message>) -> Vec<Message> {
+        let (urgent, others) = messages.into_iter().partition(is_urgent);
+        let urgent: Vec<Message> = urgent;
+        self.outgoing.extend(urgent);
+        others
+    }
+
+    /// When the window is full, heartbeats, answers to them and what a leader
+    /// sends must not wait for the disk.
+    fn take_urgent_messages(&mut self) {
+        let messages = std::mem::take(&mut self.node.raft.msgs);
+        if self.node.raft.state == StateRole::Leader {
+            self.outgoing.extend(messages);
+        } else {
+            self.node.raft.msgs = self.keep_back(messages);
+        }
+    }
+
+    fn persisted(&mut self, ready: u64) {
+        while self.appending.front().is_some_and(|append| append.number <= ready) {
             self.appending.pop_front();
         }
         // Readies without anything to write that came right behind are durable
         // as well when nothing before them is still on its way.
-        let durable = self.appending.front().map_or(u64::MAX, |next| next - 1);
+        let durable = self.appending.front().map_or(u64::MAX, |next| next.number - 1);
         let durable = self
             .after_persist
             .iter()
@@ -271,22 +437,25 @@ impl RaftCore {
         self.node.on_persist_ready(durable);
         while self.after_persist.front().is_some_and(|(number, _)| *number <= durable) {
             if let Some((_, messages)) = self.after_persist.pop_front() {
-                effects.messages.extend(messages);
+                self.outgoing.extend(messages);
             }
         }
+        self.tell_applied();
     }
 
-    fn hand_out_committed(&mut self, effects: &mut Effects) {
+    fn hand_out_committed(&mut self, effects: &mut Effects<S>) {
         if self.held.is_empty() || self.applying.len() >= COMMIT_WINDOW {
             return;
         }
         let held = std::mem::take(&mut self.held);
         let last = held.last().map_or(0, |entry| entry.index);
+        self.membership.handed_out(&held);
         let entries = held.into_iter().map(|entry| {
-            let reply = proposal_id(&entry).and_then(|id| self.waiting.remove(&id));
+            let reply = self.proposals.take(&entry);
             CommittedEntry { entry, reply }
         });
         effects.committed.push(Committed { entries: entries.collect() });
+        self.proposals.settle(last);
         self.applying.push_back(last);
     }
 
@@ -295,68 +464,12 @@ impl RaftCore {
             self.applying.pop_front();
         }
         self.applied = self.applied.max(index);
-        self.node.advance_apply_to(self.applied);
-        self.compact_log();
+        self.tell_applied();
     }
 
-    /// Gives up old entries in memory, now and then many at once.
-    fn compact_log(&mut self) {
-        let store = self.node.store();
-        let kept = self.applied.saturating_sub(store.first());
-        let many = kept > self.settings.snapshot_count + self.settings.catchup_entries;
-        let large = store.bytes() > LOG_BYTES_MAX;
-        if many {
-            let upto = self.applied.saturating_sub(self.settings.catchup_entries);
-            self.node.mut_store().compact(upto);
-        } else if large {
-            let upto = store.first() + kept / 2;
-            self.node.mut_store().compact(upto);
-        }
-    }
-
-    fn ask_reads(&mut self) {
+    fn update_status(&mut self, effects: &mut Effects<S>) {
         let raft = &self.node.raft;
-        let can_ask = match raft.state {
-            StateRole::Leader => raft.commit_to_current_term(),
-            _ => raft.leader_id != raft::INVALID_ID,
-        };
-        if self.reads_new.is_empty() || !can_ask {
-            return;
-        }
-        self.read_context += 1;
-        let replies = std::mem::take(&mut self.reads_new);
-        self.reads_asked.insert(self.read_context, replies);
-        let mut context = self.settings.member_id.to_le_bytes().to_vec();
-        context.extend_from_slice(&self.settings.run.to_le_bytes());
-        context.extend_from_slice(&self.read_context.to_le_bytes());
-        self.node.read_index(context);
-    }
-
-    fn read_state(&mut self, context: &[u8], index: u64) {
-        let Some(number) = context.get(16..24).and_then(|bytes| bytes.try_into().ok()) else {
-            return;
-        };
-        if let Some(replies) = self.reads_asked.remove(&u64::from_le_bytes(number)) {
-            self.reads_waiting.entry(index).or_default().extend(replies);
-        }
-    }
-
-    fn answer_reads(&mut self) {
-        while let Some(first) = self.reads_waiting.first_entry()
-            && *first.key() <= self.applied
-        {
-            first.remove().into_iter().for_each(|reply| reply.send(Ok(())));
-        }
-    }
-
-    fn refuse(&mut self, ids: &[u64], error: Error) {
-        for reply in ids.iter().filter_map(|id| self.waiting.remove(id)) {
-            reply.send(Err(error));
-        }
-    }
-
-    fn update_status(&mut self, effects: &mut Effects) {
-        let raft = &self.node.raft;
+        let members = raft.prs().conf();
         let mut next = RaftStatus {
             leader: raft.leader_id,
             is_leader: raft.state == StateRole::Leader,
@@ -364,15 +477,14 @@ impl RaftCore {
             term: raft.term,
             committed: raft.raft_log.committed,
             applied: self.applied,
+            voters: members.voters().ids().len() as u64,
+            learners: members.learners().len() as u64,
+            slow_read_indexes: self.reads.slow(),
             ..self.status
         };
         if next.leader != self.status.leader && next.leader != raft::INVALID_ID {
             next.leader_changes += 1;
-        }
-        if self.status.is_leader && !next.is_leader {
-            // What a deposed leader proposed may or may not come to be.
-            let lost: Vec<u64> = self.waiting.keys().copied().collect();
-            self.refuse(&lost, Error::LeaderChanged);
+            self.elected = self.now;
         }
         if next != self.status {
             self.status = next.clone();
@@ -387,11 +499,21 @@ impl RaftCore {
     }
 }
 
-fn proposal_id(entry: &Entry) -> Option<u64> {
-    entry.context.as_ref().try_into().ok().map(u64::from_le_bytes)
+/// Whether a follower's message may leave before what it has received is
+/// durable. An answer to a heartbeat says that the sender leads in this term as
+/// far as this member has heard; a crash forgets that and promises less, not
+/// more. What is forwarded speaks for itself.
+fn is_urgent(message: &Message) -> bool {
+    matches!(
+        message.msg_type(),
+        MessageType::MsgHeartbeatResponse
+            | MessageType::MsgPropose
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
+    )
 }
 
-impl std::fmt::Debug for RaftCore {
+impl<S> std::fmt::Debug for RaftCore<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RaftCore").field("status", &self.status).finish_non_exhaustive()
     }

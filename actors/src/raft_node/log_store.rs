@@ -15,6 +15,8 @@ pub struct LogStore {
     base: (u64, u64),
     entries: VecDeque<Entry>,
     bytes: u64,
+    /// What a snapshot taken now would cover, and who is in the cluster there.
+    applied: (u64, ConfState),
 }
 
 impl LogStore {
@@ -25,22 +27,45 @@ impl LogStore {
         conf_state: ConfState,
         entries: Vec<Entry>,
     ) -> Self {
-        let mut store = Self { hard_state, conf_state, base, entries: VecDeque::new(), bytes: 0 };
+        let applied = (base.0, conf_state.clone());
+        let entries_held = VecDeque::new();
+        let mut store =
+            Self { hard_state, conf_state, base, entries: entries_held, bytes: 0, applied };
         store.append(entries);
         store
     }
 
-    /// Takes entries in; those that were there from the first one's index on
-    /// are replaced.
-    pub fn append(&mut self, entries: Vec<Entry>) {
-        let Some(first) = entries.first() else { return };
+    /// Takes entries in; gives back those that were there from the first one's
+    /// index on, which are replaced.
+    pub fn append(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
+        let mut replaced = Vec::new();
+        let Some(first) = entries.first() else { return replaced };
         while self.last() >= first.index.max(self.base.0 + 1) {
             let Some(dropped) = self.entries.pop_back() else { break };
             self.bytes -= entry_bytes(&dropped);
+            replaced.push(dropped);
         }
         assert_eq!(first.index, self.last() + 1, "entries continue the log without a gap");
         self.bytes += entries.iter().map(entry_bytes).sum::<u64>();
         self.entries.extend(entries);
+        replaced
+    }
+
+    /// Begins anew behind a snapshot that replaces everything.
+    pub fn reset(&mut self, base: (u64, u64), conf_state: ConfState) {
+        self.base = base;
+        self.entries.clear();
+        self.bytes = 0;
+        self.applied = (base.0, conf_state);
+    }
+
+    /// The state machine has applied the log up to `index`, where `conf_state`
+    /// says who is in the cluster.
+    pub fn set_applied(&mut self, index: u64, conf_state: Option<ConfState>) {
+        self.applied.0 = index;
+        if let Some(conf_state) = conf_state {
+            self.applied.1 = conf_state;
+        }
     }
 
     /// Gives up entries up to `index`, if they are there.
@@ -64,7 +89,8 @@ impl LogStore {
         self.base.0 + 1
     }
 
-    fn last(&self) -> u64 {
+    /// Index of the last entry held, or of the one before the first.
+    pub fn last(&self) -> u64 {
         self.base.0 + self.entries.len() as u64
     }
 
@@ -121,8 +147,19 @@ impl Storage for LogStore {
         Ok(self.last())
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Names the state as of the last applied entry. The state itself is not
+    /// here: whoever sends the message asks for it.
+    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
+        let (index, conf_state) = &self.applied;
+        if *index == 0 || *index < request_index {
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = *index;
+        metadata.term = self.term(*index)?;
+        metadata.set_conf_state(conf_state.clone());
+        Ok(snapshot)
     }
 }
 
@@ -159,9 +196,28 @@ mod tests {
     #[test]
     fn a_new_leaders_entries_replace_old_ones() {
         let mut store = store();
-        store.append(vec![entry(7, 3), entry(8, 3)]);
+        let replaced = store.append(vec![entry(7, 3), entry(8, 3)]);
+        assert_eq!(indexes(&replaced), [(9, 2), (8, 2), (7, 2)]);
         assert_eq!(store.last_index(), Ok(8));
         assert_eq!((store.term(6), store.term(7)), (Ok(2), Ok(3)));
+    }
+
+    #[test]
+    fn a_snapshot_names_what_is_applied() {
+        let mut store = store();
+        let voters = ConfState::from((vec![1, 2], vec![3]));
+        store.set_applied(7, Some(voters.clone()));
+        let metadata = store.snapshot(0, 2).unwrap().take_metadata();
+        assert_eq!((metadata.index, metadata.term), (7, 2));
+        assert_eq!(metadata.get_conf_state(), &voters);
+        assert!(store.snapshot(8, 2).is_err(), "nothing newer is there to be sent");
+
+        store.reset((20, 5), voters);
+        assert_eq!(
+            (store.first_index(), store.last_index(), store.term(20)),
+            (Ok(21), Ok(20), Ok(5))
+        );
+        assert_eq!(store.snapshot(0, 2).unwrap().get_metadata().index, 20);
     }
 
     #[test]

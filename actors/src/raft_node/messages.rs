@@ -32,9 +32,10 @@ pub enum RaftMessage {
     },
 }
 
-/// What comes in from other members by way of PeerTransport.
+/// What comes in from other members by way of PeerTransport. `S` is a received
+/// state; tests and simulations carry theirs in memory.
 #[derive(Debug)]
-pub enum RaftInbound {
+pub enum RaftInbound<S = Spool> {
     /// Messages for raft, in the order of their lane.
     Step(Vec<Message>),
     /// A snapshot message whose state is on this member's disk already.
@@ -42,7 +43,7 @@ pub enum RaftInbound {
         /// raft's message; its snapshot carries no data.
         message: Message,
         /// The state.
-        spool: Spool,
+        spool: S,
     },
     /// Messages to this member are being lost.
     Unreachable(u64),
@@ -134,4 +135,10 @@ pub struct RaftStatus {
     pub applied: u64,
     /// How often a leader was seen to come, the first time included.
     pub leader_changes: u64,
+    /// Members with a vote, as far as this member has applied.
+    pub voters: u64,
+    /// Members without a vote, as far as this member has applied.
+    pub learners: u64,
+    /// Read index rounds that took longer than a retry's time.
+    pub slow_read_indexes: u64,
 }

@@ -9,16 +9,27 @@
 //! not fit into a window stays inside raft until credit comes back.
 
 mod actor;
+mod catch_up;
+mod coalesce;
 mod core;
+mod guard;
+mod leadership;
 mod log_store;
 mod logger;
+mod membership;
 mod messages;
+mod proposals;
+mod reads;
+mod settings;
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod tests;
 
 pub use actor::{RaftEdges, RaftNode};
-pub use core::{APPEND_WINDOW, COMMIT_WINDOW, Effects, RaftCore, RaftSettings};
+pub use core::{APPEND_WINDOW, COMMIT_WINDOW, RaftCore};
 pub use log_store::LogStore;
 pub use messages::{
     Propose, ProposeMembers, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
 };
+pub use settings::{Accepted, Effects, RaftSettings};

@@ -24,20 +24,23 @@ fn settings(applied: u64) -> RaftSettings {
         catchup_entries: 5,
         applied,
         run: 1,
+        request_timeout_ticks: 50,
+        read_retry_ticks: 5,
+        seed: 1,
     }
 }
 
-fn alone() -> RaftCore {
+fn alone() -> RaftCore<()> {
     let log = LogStore::new(
         (0, 0),
         HardState::default(),
-        RaftCore::conf_state(vec![ME], Vec::new()),
+        RaftCore::<()>::conf_state(vec![ME], Vec::new()),
         Vec::new(),
     );
     RaftCore::new(settings(0), log).unwrap()
 }
 
-fn process(core: &mut RaftCore) -> Effects {
+fn process(core: &mut RaftCore<()>) -> Effects<()> {
     let mut effects = Effects::default();
     core.process(&mut effects);
     effects
@@ -45,7 +48,7 @@ fn process(core: &mut RaftCore) -> Effects {
 
 /// The disk answers for everything it was given, the state machine as well;
 /// gives the data of the entries in the order they were committed.
-fn settle(core: &mut RaftCore, mut effects: Effects) -> Vec<Bytes> {
+fn settle(core: &mut RaftCore<()>, mut effects: Effects<()>) -> Vec<Bytes> {
     let mut data = Vec::new();
     for _ in 0..10_000 {
         let mut next = Effects::default();
@@ -66,13 +69,13 @@ fn settle(core: &mut RaftCore, mut effects: Effects) -> Vec<Bytes> {
     panic!("raft never comes to rest");
 }
 
-fn propose(core: &mut RaftCore, id: u64) -> oneshot::Receiver<Result<Applied, Error>> {
+fn propose(core: &mut RaftCore<()>, id: u64) -> oneshot::Receiver<Result<Applied, Error>> {
     let (reply, outcome) = Reply::new(None, None);
     core.propose(vec![Propose { id, data: Bytes::from(id.to_string()), reply }]);
     outcome
 }
 
-fn read(core: &mut RaftCore) -> oneshot::Receiver<Result<(), Error>> {
+fn read(core: &mut RaftCore<()>) -> oneshot::Receiver<Result<(), Error>> {
     let (reply, answer) = oneshot::channel();
     core.read_index([ReadReply(reply)]);
     answer
@@ -177,7 +180,7 @@ fn a_restart_goes_on_behind_what_was_applied() {
     let log = LogStore::new(
         base,
         HardState { commit: applied, ..state },
-        RaftCore::conf_state(vec![ME], Vec::new()),
+        RaftCore::<()>::conf_state(vec![ME], Vec::new()),
         entries[2..].to_vec(),
     );
     let mut core = RaftCore::new(settings(applied), log).unwrap();
@@ -187,15 +190,22 @@ fn a_restart_goes_on_behind_what_was_applied() {
 }
 
 #[test]
-fn without_a_leader_nothing_is_accepted() {
+fn without_a_leader_proposals_wait_until_they_time_out() {
     let log = LogStore::new(
         (0, 0),
         HardState::default(),
-        RaftCore::conf_state(vec![ME, 8, 9], Vec::new()),
+        RaftCore::<()>::conf_state(vec![ME, 8, 9], Vec::new()),
         Vec::new(),
     );
     let mut core = RaftCore::new(settings(0), log).unwrap();
     process(&mut core);
     let mut outcome = propose(&mut core, 1);
-    assert_eq!(outcome.try_recv(), Ok(Err(Error::NoLeader)));
+    let mut read = read(&mut core);
+    for _ in 0..settings(0).request_timeout_ticks {
+        process(&mut core);
+        assert_eq!(outcome.try_recv(), Err(TryRecvError::Empty));
+        core.tick();
+    }
+    assert_eq!(outcome.try_recv(), Ok(Err(Error::Timeout)));
+    assert_eq!(read.try_recv(), Ok(Err(Error::Timeout)));
 }

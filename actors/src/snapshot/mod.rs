@@ -1,9 +1,21 @@
 //! Snapshots on their way between members: a view as a stream of bytes, and
 //! such a stream on the receiver's disk.
 //!
-//! Owns the format of the stream and the file it waits in. Never decides who
-//! gets a snapshot or when one is installed.
+//! Owns the format of the stream and the file it waits in. An [`Exporter`] asks
+//! Mvcc for a view and the [`Export`] cuts it into pieces; a [`SpoolWriter`]
+//! puts the pieces together on the receiver's disk and checks every byte as it
+//! comes; the [`Spool`] is what can be installed. Never decides who gets a
+//! snapshot or when one is installed, and never keeps one beyond this run.
 
+mod export;
 mod spool;
+mod stream;
+#[cfg(test)]
+mod tests;
 
-pub use spool::Spool;
+#[cfg(test)]
+pub(crate) use tests::through_a_stream;
+
+pub use export::{Export, Exporter};
+pub use spool::{Spool, SpoolWriter, remove_leftovers};
+pub use stream::{SnapshotError, fuzz_stream};

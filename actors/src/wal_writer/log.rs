@@ -163,6 +163,22 @@ impl Wal {
         Ok(())
     }
 
+    /// Restarts the log behind a snapshot, with a hard state that goes with it, and makes that
+    /// durable: the vote stays where the term does. Gives the hard state.
+    ///
+    /// # Errors
+    /// As for [`Wal::restart_behind`].
+    pub fn restart_durably(&mut self, marker: &SnapshotMarker) -> Result<HardState, WalError> {
+        let HardState { term, vote, .. } = self.state.hard_state;
+        let vote = if term >= marker.term { vote } else { 0 };
+        let state = HardState { term: term.max(marker.term), vote, commit: marker.index };
+        self.restart_behind(marker)?;
+        self.append(&Append { hard_state: Some(state), ..Append::default() })?;
+        self.write()?;
+        self.sync()?;
+        Ok(state)
+    }
+
     /// Bytes of the group so far.
     pub fn staged_bytes(&self) -> usize {
         self.writer.staged_bytes()

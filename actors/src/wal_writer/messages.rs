@@ -44,9 +44,9 @@ impl WalOptions {
 /// The log restarts here: everything up to `index` is in a snapshot, the next entry is
 /// `index + 1`. Written when a snapshot replaces the log, not for local checkpoints.
 ///
-/// The order: seal the snapshot's state, send the marker, and give up the older sealed state only
-/// when the `Append` behind the marker is persisted. A crash between the two leaves the older
-/// state and a log that fits it.
+/// The order: seal the snapshot's state, and say in it that it is one; then send the marker, and
+/// the `Append` behind it. A crash between the two leaves a sealed state that the log does not
+/// reach: [`open_behind`](super::open_behind) restarts the log then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotMarker {
     /// Last index that the snapshot covers.

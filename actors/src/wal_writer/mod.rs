@@ -79,4 +79,4 @@ pub use messages::{
     Append, Identity, Recovered, SnapshotMarker, TailCut, WalEvents, WalMessage, WalOptions,
 };
 pub use metrics::WalMetrics;
-pub use recovery::{create, exists, fuzz_segment, open};
+pub use recovery::{create, exists, fuzz_segment, open, open_behind};

@@ -10,7 +10,7 @@ use super::record::{self, FORMAT_VERSION, HEADER_BYTES, Kind, Metadata, NoRecord
 use super::replay::Replay;
 use super::segment::{self, PAGE_BYTES};
 use super::writer::SegmentWriter;
-use super::{Identity, Recovered, TailCut, Wal, WalError, WalOptions};
+use super::{Identity, Recovered, SnapshotMarker, TailCut, Wal, WalError, WalOptions};
 
 /// Whether `dir` holds a log.
 pub fn exists(dir: &Path) -> bool {
@@ -39,6 +39,20 @@ pub fn create(options: WalOptions, identity: Identity) -> Result<Wal, WalError> 
 pub fn open(options: WalOptions, after_index: u64) -> Result<(Wal, Recovered), WalError> {
     let disk = Arc::new(RealDisk { unsafe_no_fsync: options.unsafe_no_fsync });
     open_on(disk, options, after_index, threaded)
+}
+
+/// Opens a log that a snapshot may have replaced: where it does not hold the entry that `marker`
+/// names, it is restarted behind it, durably, with its term and its vote. Then, or if that was
+/// done before, or if the log never needed it, it is as [`open`] gives it.
+///
+/// # Errors
+/// As for [`open`]; also when more was committed in the log than the snapshot covers.
+pub fn open_behind(
+    options: WalOptions,
+    marker: &SnapshotMarker,
+) -> Result<(Wal, Recovered), WalError> {
+    let disk = Arc::new(RealDisk { unsafe_no_fsync: options.unsafe_no_fsync });
+    open_behind_on(disk, options, marker, threaded)
 }
 
 /// Reads `bytes` as a segment and as the payload of each kind of record. For fuzzing: whatever
@@ -96,6 +110,42 @@ pub(super) fn open_on(
     after_index: u64,
     keeper: impl FnOnce(Pool) -> Result<Box<dyn Keeper>, WalError>,
 ) -> Result<(Wal, Recovered), WalError> {
+    open_found(disk, options, after_index, |_| false, keeper)
+}
+
+/// [`open_behind`] on any disk, with any keeper.
+pub(super) fn open_behind_on(
+    disk: Arc<dyn Disk>,
+    options: WalOptions,
+    marker: &SnapshotMarker,
+    keeper: impl FnOnce(Pool) -> Result<Box<dyn Keeper>, WalError>,
+) -> Result<(Wal, Recovered), WalError> {
+    let lacks = |found: &Replay| {
+        found.last_index < marker.index || found.after_term.is_some_and(|term| term != marker.term)
+    };
+    let mut restart = false;
+    let noted = |found: &Replay| {
+        restart = lacks(found);
+        restart
+    };
+    let (mut wal, mut recovered) = open_found(disk, options, marker.index, noted, keeper)?;
+    if restart {
+        recovered.hard_state = wal.restart_durably(marker)?;
+        recovered.snapshot = Some(marker.clone());
+        recovered.after_term = Some(marker.term);
+        recovered.entries.clear();
+    }
+    Ok((wal, recovered))
+}
+
+/// Opens what is there. Where `is_replaced` says so, it need not reach `after_index`.
+fn open_found(
+    disk: Arc<dyn Disk>,
+    options: WalOptions,
+    after_index: u64,
+    is_replaced: impl FnOnce(&Replay) -> bool,
+    keeper: impl FnOnce(Pool) -> Result<Box<dyn Keeper>, WalError>,
+) -> Result<(Wal, Recovered), WalError> {
     let options = whole_pages(options);
     let segments = segments_in(disk.as_ref(), &options.dir)?;
     let mut reader = Reader::new(after_index);
@@ -108,7 +158,8 @@ pub(super) fn open_on(
     let Some((identity, mut tail)) = reader.identity.zip(reader.tail.take()) else {
         return Err(WalError::NotFound(options.dir));
     };
-    reader.check_reach(&options.dir, &tail, after_index)?;
+    let needed = (!is_replaced(&reader.replay)).then_some(after_index);
+    reader.check_reach(&options.dir, &tail, needed)?;
 
     let mut file = disk.open(&tail.path).map_err(|e| WalError::io("opening", &tail.path, e))?;
     let cut = tail.cut.take().map(|cut| cut_tail(file.as_mut(), cut)).transpose()?;
@@ -327,16 +378,17 @@ impl Reader {
         Ok(())
     }
 
-    /// Checks that the log reaches from the sealed state to everything that was committed.
-    fn check_reach(&self, dir: &Path, tail: &Tail, after_index: u64) -> Result<(), WalError> {
+    /// Checks that the log reaches from the sealed state, if that needs it, to everything that
+    /// was committed.
+    fn check_reach(&self, dir: &Path, tail: &Tail, after: Option<u64>) -> Result<(), WalError> {
         let Replay { first_index, last_index, ref hard_state, .. } = self.replay;
-        if first_index > after_index + 1 {
+        if let Some(after) = after.filter(|after| first_index > after + 1) {
             let dir = dir.to_path_buf();
-            return Err(WalError::StartsTooLate { dir, first: first_index, after: after_index });
+            return Err(WalError::StartsTooLate { dir, first: first_index, after });
         }
         let needs = [
             (hard_state.commit, "the commit index of the hard state"),
-            (after_index, "the sealed state"),
+            (after.unwrap_or(0), "the sealed state"),
         ];
         for (needed, needed_by) in needs {
             if last_index < needed {

@@ -91,6 +91,12 @@ impl WatchHub {
                 }
                 self.answer_progress();
             }
+            HubMessage::Replaced(view) => {
+                for stream in self.core.replace(view) {
+                    self.arrange(stream, context);
+                }
+                self.answer_progress();
+            }
             HubMessage::Open { stream, responses } => {
                 self.streams.0.insert(stream, responses);
                 self.core.open(stream);

@@ -191,6 +191,35 @@ impl HubCore {
         full
     }
 
+    /// Goes on from `view`, a newer state of the same history whose events were
+    /// not handed out. Whoever kept up reads from it what came since. Gives the
+    /// streams that have something to read.
+    pub fn replace(&mut self, view: Arc<View>) -> Vec<StreamId> {
+        let handed_out = self.view.revision();
+        self.compact_revision = self.compact_revision.max(view.compact_revision());
+        self.view = view;
+        let revision = self.view.revision();
+        self.backlog.advance(revision);
+        let mut behind = Vec::new();
+        for (stream, state) in &mut self.streams {
+            for (id, watcher) in &mut state.watchers {
+                if watcher.lagging {
+                    continue;
+                }
+                watcher.next = watcher.next.max(handed_out + 1);
+                if watcher.next <= revision {
+                    watcher.lagging = true;
+                    state.lagging.insert(*id);
+                    self.backlog.enter(watcher.next);
+                }
+            }
+            if !state.lagging.is_empty() {
+                behind.push(*stream);
+            }
+        }
+        behind
+    }
+
     /// Sends records to a watcher that keeps up; false when there was no room.
     fn deliver(
         &mut self,

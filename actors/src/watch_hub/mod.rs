@@ -19,6 +19,8 @@ mod respond;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use tokio::sync::mpsc::{OwnedPermit, Sender};
 
@@ -27,7 +29,7 @@ pub use core::{HubCore, HubSettings, Outbox};
 pub use handle::{WatchDoor, WatchHandle};
 pub use metrics::HubMetrics;
 
-use crate::mvcc::EventBatch;
+use crate::mvcc::{EventBatch, View};
 
 /// Tells streams apart.
 pub type StreamId = u64;
@@ -40,6 +42,9 @@ pub const STREAM_RESPONSES: usize = 32;
 pub enum HubMessage {
     /// The store changed.
     Events(EventBatch),
+    /// The store was replaced by a newer state of the same history: events up
+    /// to there are read from it.
+    Replaced(Arc<View>),
     /// A stream was opened; its responses go here.
     Open {
         /// The new stream.

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use super::{HubCore, HubMetrics, HubSettings, Outbox, StreamId};
 use crate::cluster::ClusterState;
 use crate::mvcc::{EventBatch, Record, Store, View};
+use crate::snapshot::through_a_stream;
 
 /// Streams with a number of free places each.
 #[derive(Default)]
@@ -77,6 +78,23 @@ impl World {
         self.hub.events(batch, &mut self.rooms);
     }
 
+    /// As a member does that gets a snapshot: the changes themselves never come.
+    fn install(&mut self, compact: i64) {
+        self.history.extend(self.store.finish_batch());
+        // Revisions that were compacted before stay so.
+        let request = CompactionRequest { revision: compact, physical: false };
+        let _ = self.store.compact(&request);
+        self.store = through_a_stream(&self.store);
+        self.hub.replace(view(&self.store));
+    }
+
+    /// The compact revision that a watcher was ended with, if it was.
+    fn ended_at(&self, stream: StreamId, id: i64) -> Option<i64> {
+        let mut of_watcher =
+            self.rooms.got.iter().filter(|(s, r)| *s == stream && r.watch_id == id);
+        of_watcher.find(|(_, r)| r.canceled).map(|(_, r)| r.compact_revision)
+    }
+
     fn watch(&mut self, stream: StreamId, request: &WatchCreateRequest) -> WatchResponse {
         let newest = self.store.revision();
         self.hub.create(stream, request, newest).unwrap()
@@ -115,10 +133,26 @@ enum Step {
     Put(u8),
     Delete(u8),
     Publish,
-    Watch { stream: u64, from: u8, to: u8, back: Option<u8>, filter: u8 },
-    Cancel { stream: u64, id: i64 },
-    Room { stream: u64, places: usize },
-    CatchUp { stream: u64 },
+    /// A snapshot is installed that was compacted so far behind its end, if at all.
+    Install(Option<u8>),
+    Watch {
+        stream: u64,
+        from: u8,
+        to: u8,
+        back: Option<u8>,
+        filter: u8,
+    },
+    Cancel {
+        stream: u64,
+        id: i64,
+    },
+    Room {
+        stream: u64,
+        places: usize,
+    },
+    CatchUp {
+        stream: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -127,6 +161,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (0u8..6).prop_map(Step::Put),
         3 => (0u8..6).prop_map(Step::Delete),
         6 => Just(Step::Publish),
+        2 => prop::option::of(0u8..12).prop_map(Step::Install),
         4 => (stream(), 0u8..6, 0u8..8, prop::option::of(0u8..20), 0u8..3)
             .prop_map(|(stream, from, to, back, filter)| {
                 Step::Watch { stream, from, to, back, filter }
@@ -180,6 +215,10 @@ proptest! {
                     world.store.delete_range(&request);
                 }
                 Step::Publish => world.publish(),
+                Step::Install(back) => {
+                    let compact = back.map_or(-1, |back| world.store.revision() - i64::from(back));
+                    world.install(compact);
+                }
                 Step::Watch { stream, from, to, back, filter } => {
                     let start = back.map_or(0, |back| {
                         (world.store.revision() - i64::from(back)).max(1)
@@ -197,8 +236,9 @@ proptest! {
                 }
                 Step::Cancel { stream, id } => {
                     let answer = world.hub.cancel(stream, id);
+                    let ended = world.ended_at(stream, id).is_some();
                     let known = promises.remove(&(stream, id)).is_some();
-                    prop_assert_eq!(answer.is_some(), known);
+                    prop_assert_eq!(answer.is_some(), known && !ended);
                 }
                 Step::Room { stream, places } => {
                     world.rooms.free.insert(stream, places);
@@ -211,8 +251,16 @@ proptest! {
         world.publish();
         (1..4).for_each(|stream| world.drain(stream));
         for ((stream, id), promise) in &promises {
-            let seen = world.events(*stream, *id);
-            prop_assert_eq!(seen, expected(&world.history, promise), "{} {:?}", id, promise);
+            let mut seen = world.events(*stream, *id);
+            let mut wanted = expected(&world.history, promise);
+            if let Some(compacted) = world.ended_at(*stream, *id) {
+                // It was behind what there is, and had all that came before.
+                prop_assert!(wanted.starts_with(&seen), "{} {:?} {:?}", id, promise, seen);
+                let last = seen.last().map_or(0, |(revision, _, _)| *revision);
+                prop_assert!(last.max(promise.start - 1) < compacted);
+                (seen, wanted) = (Vec::new(), Vec::new());
+            }
+            prop_assert_eq!(seen, wanted, "{} {:?}", id, promise);
         }
         prop_assert_eq!((world.metrics.slow.get(), world.metrics.pending.get()), (0, 0));
     }
@@ -250,6 +298,34 @@ fn a_watcher_behind_compaction_is_told_where_history_begins() {
     let (_, last) = world.rooms.got.last().unwrap();
     assert_eq!((last.watch_id, last.canceled, last.compact_revision), (id, true, 4));
     assert!(world.hub.cancel(1, id).is_none(), "it is gone");
+}
+
+#[test]
+fn watchers_read_across_a_snapshot_unless_it_was_compacted_behind_them() {
+    let mut world = World::new();
+    world.hub.open(1);
+    world.put("k");
+    world.publish();
+    assert_eq!(world.store.revision(), 2);
+    let behind = world.watch(1, &request("k", "", 1)).watch_id;
+    let newest = world.watch(1, &request("k", "", 0)).watch_id;
+    let future = world.watch(1, &request("k", "", 20)).watch_id;
+    assert!(world.hub.lags(1), "the first one has not read what was before it");
+    (0..5).for_each(|_| world.put("k"));
+    world.install(3);
+    assert_eq!(world.hub.revision(), 7);
+    assert!(world.hub.progress(1).is_none(), "they have something to read");
+    world.drain(1);
+    assert_eq!(world.ended_at(1, behind), Some(3), "revision 2 is compacted");
+    let revisions = |id| world.events(1, id).iter().map(|e| e.0).collect::<Vec<_>>();
+    assert_eq!(revisions(newest), [3, 4, 5, 6, 7], "it goes on where the old state ended");
+    assert_eq!((revisions(future), world.ended_at(1, future)), (vec![], None));
+    assert_eq!(world.hub.progress(1).unwrap().header.unwrap().revision, 7);
+    (0..20).for_each(|_| world.put("k"));
+    world.install(-1);
+    world.drain(1);
+    assert_eq!(world.events(1, future).first().map(|event| event.0), Some(20));
+    assert_eq!((world.metrics.slow.get(), world.metrics.pending.get()), (0, 0));
 }
 
 #[test]

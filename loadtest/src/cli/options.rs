@@ -50,9 +50,10 @@ pub(crate) struct LoadArgs {
     /// How long calls still in flight at the end are waited for.
     #[arg(long, value_parser = duration, default_value = "10s")]
     pub(crate) drain: Duration,
-    /// Process id of the server, to report its CPU time, memory and disk writes (Linux).
-    #[arg(long)]
-    pub(crate) pid: Option<u32>,
+    /// Process ids of the server, or of a cluster's members, to report their CPU time, memory
+    /// and disk writes (Linux).
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
 }
 
 /// Where the result goes, and when it counts as a failure.
@@ -256,8 +257,11 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) castd: Option<PathBuf>,
     /// An etcd binary to compare with; may be given several times.
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, value_name = "PATH", required_unless_present = "castd")]
     pub(crate) etcd: Vec<PathBuf>,
+    /// Members of each server, all on this machine; calls are spread over them.
+    #[arg(long, default_value = "1")]
+    pub(crate) members: NonZeroUsize,
     /// Rounds; in each, every server runs every work. Medians are reported.
     #[arg(long, default_value = "5")]
     pub(crate) rounds: NonZeroUsize,
@@ -269,7 +273,9 @@ pub(crate) struct CompareArgs {
     pub(crate) warmup: Duration,
     /// The works: put-N, get-ser-N, get-lin-N, txn-N, mixed-N (N clients), pages, watch-N (N
     /// watchers of one key, 50 puts a second), fill-SIZE (as in 1m), count, restart. count and
-    /// restart use the keys of fill, or fill 1m themselves.
+    /// restart use the keys of fill, or fill 1m themselves. With three members and more also
+    /// failover-kill and failover-stop (the leader goes while others write) and catch-up-SIZE (a
+    /// member comes back so many entries behind).
     #[arg(
         long,
         value_delimiter = ',',
@@ -277,6 +283,9 @@ pub(crate) struct CompareArgs {
                          get-lin-256,txn-64,txn-256,mixed-256,pages"
     )]
     pub(crate) work: Vec<String>,
+    /// Calls a second during failover and catch-up.
+    #[arg(long, value_parser = rate, default_value = "500")]
+    pub(crate) rate: f64,
     /// Connections of each work.
     #[arg(long, default_value = "8")]
     pub(crate) connections: NonZeroUsize,
@@ -327,8 +336,9 @@ impl LoadArgs {
             duration: self.duration.unwrap_or(unlimited),
             total: self.total,
             drain: self.drain,
-            pid: self.pid,
+            pids: self.pid.clone(),
             progress: !output.no_progress,
+            stop: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::server::Contender;
+use super::contender::Contender;
 use super::stage::Bench;
 
 /// The machine, the servers, the command.

@@ -19,6 +19,10 @@ pub(super) enum Figure {
     P99Ms,
     /// Server CPU an operation, microseconds.
     ServerCpuUs,
+    /// CPU of the member that led, an operation of the whole cluster, microseconds.
+    LeaderCpuUs,
+    /// CPU of a member that followed, the mean of them, likewise.
+    FollowerCpuUs,
     /// Generator CPU an operation, microseconds.
     GeneratorCpuUs,
     /// Most memory ever resident, bytes.
@@ -31,21 +35,50 @@ pub(super) enum Figure {
     DiskBytes,
     /// From exec to the first answers, seconds.
     ReadySeconds,
+    /// The longest time without a successful write before anything happened, milliseconds.
+    GapBeforeMs,
+    /// The longest time without a successful write after the leader was struck, milliseconds.
+    GapMs,
+    /// The longest that a write waited for its answer, good or bad, milliseconds.
+    SlowestMs,
+    /// Writes that were answered with an error, or not at all.
+    Failed,
+    /// Writes that were answered with an error and took effect nevertheless.
+    Applied,
+    /// Writes that were acknowledged and are not there.
+    Lost,
+    /// From exec of a member that had fallen behind until it had caught up, seconds.
+    CatchUpSeconds,
+    /// 99th percentile of latencies before the member came back, milliseconds.
+    P99BeforeMs,
+    /// The 99th percentile while it caught up, over that before.
+    P99Growth,
 }
 
 impl Figure {
     /// All of them, in the order of columns.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Rate,
         Self::P50Ms,
         Self::P99Ms,
         Self::ServerCpuUs,
+        Self::LeaderCpuUs,
+        Self::FollowerCpuUs,
         Self::GeneratorCpuUs,
         Self::PeakRssBytes,
         Self::AnonBytes,
         Self::WrittenBytes,
         Self::DiskBytes,
         Self::ReadySeconds,
+        Self::GapBeforeMs,
+        Self::GapMs,
+        Self::SlowestMs,
+        Self::Failed,
+        Self::Applied,
+        Self::Lost,
+        Self::CatchUpSeconds,
+        Self::P99BeforeMs,
+        Self::P99Growth,
     ];
 
     /// What it is called in tables.
@@ -55,12 +88,23 @@ impl Figure {
             Self::P50Ms => "p50",
             Self::P99Ms => "p99",
             Self::ServerCpuUs => "server CPU",
+            Self::LeaderCpuUs => "leader CPU",
+            Self::FollowerCpuUs => "follower CPU",
             Self::GeneratorCpuUs => "generator CPU",
             Self::PeakRssBytes => "peak RSS",
             Self::AnonBytes => "anonymous",
             Self::WrittenBytes => "written",
             Self::DiskBytes => "disk",
             Self::ReadySeconds => "ready",
+            Self::GapBeforeMs => "gap before",
+            Self::GapMs => "gap",
+            Self::SlowestMs => "slowest",
+            Self::Failed => "failed",
+            Self::Applied => "failed yet applied",
+            Self::Lost => "lost",
+            Self::CatchUpSeconds => "caught up",
+            Self::P99BeforeMs => "p99 before",
+            Self::P99Growth => "p99 growth",
         }
     }
 
@@ -68,11 +112,15 @@ impl Figure {
     pub(super) fn unit(self) -> &'static str {
         match self {
             Self::Rate => "/s",
-            Self::P50Ms | Self::P99Ms => "ms",
-            Self::ServerCpuUs | Self::GeneratorCpuUs => "us/op",
+            Self::P50Ms | Self::P99Ms | Self::P99BeforeMs => "ms",
+            Self::GapBeforeMs | Self::GapMs | Self::SlowestMs => "ms",
+            Self::ServerCpuUs | Self::LeaderCpuUs | Self::FollowerCpuUs => "us/op",
+            Self::GeneratorCpuUs => "us/op",
             Self::PeakRssBytes | Self::AnonBytes | Self::DiskBytes => "MiB",
             Self::WrittenBytes => "B/op",
-            Self::ReadySeconds => "s",
+            Self::ReadySeconds | Self::CatchUpSeconds => "s",
+            Self::Failed | Self::Applied | Self::Lost => "writes",
+            Self::P99Growth => "times",
         }
     }
 
@@ -85,12 +133,13 @@ impl Figure {
     pub(super) fn text(self, value: f64) -> String {
         match self {
             Self::Rate if value >= 100.0 => grouped(value),
-            Self::Rate | Self::ServerCpuUs | Self::GeneratorCpuUs => significant(value),
-            Self::P50Ms | Self::P99Ms | Self::ReadySeconds => significant(value),
             Self::PeakRssBytes | Self::AnonBytes | Self::DiskBytes => {
                 format!("{:.0}", mebibytes(value as u64))
             }
-            Self::WrittenBytes => format!("{value:.0}"),
+            Self::WrittenBytes | Self::Failed | Self::Applied | Self::Lost => {
+                format!("{value:.0}")
+            }
+            _ => significant(value),
         }
     }
 }
@@ -137,6 +186,9 @@ pub(super) struct Row {
     pub(super) figures: Figures,
     /// Failed calls and other faults.
     pub(super) errors: u64,
+    /// Failed calls by text.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) failures: BTreeMap<String, u64>,
 }
 
 impl Row {
@@ -169,7 +221,25 @@ impl Row {
             clients,
             figures,
             errors: report.faults(),
+            failures: report.errors.clone(),
         }
+    }
+
+    /// The same with the CPU of leader and followers told apart, where there are several
+    /// members: `leader` is the process id of the one that led.
+    pub(super) fn with_roles(mut self, report: &Report, leader: u32) -> Self {
+        let processes = report.server.as_ref().map_or(&[][..], |server| &server.processes);
+        let cpu = |leads: bool| {
+            let those = processes.iter().filter(move |process| (process.pid == leader) == leads);
+            those.map(|process| process.cpu_us_per_call).collect::<Vec<_>>()
+        };
+        let (leaders, followers) = (cpu(true), cpu(false));
+        if !followers.is_empty() {
+            let mean = followers.iter().sum::<f64>() / followers.len() as f64;
+            self.figures.insert(Figure::FollowerCpuUs, mean);
+            self.figures.insert(Figure::LeaderCpuUs, leaders.iter().sum());
+        }
+        self
     }
 }
 
@@ -182,7 +252,7 @@ impl fmt::Display for Row {
         if self.errors > 0 {
             write!(out, "  ERRORS {}", self.errors)?;
         }
-        Ok(())
+        self.failures.iter().try_for_each(|(text, times)| write!(out, "\n  {times:>8} x {text}"))
     }
 }
 

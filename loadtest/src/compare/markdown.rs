@@ -9,17 +9,35 @@ use super::summary::{Median, Ratio, Summary};
 /// A page with the facts of the machine, the medians and the ratios.
 pub(super) fn document(facts: &Facts, summary: &Summary) -> String {
     let mut text = facts.markdown();
-    text.push_str("\nMedians:\n\n");
-    text.push_str(&medians(&summary.medians));
+    text.push_str("\nMedians:\n");
+    for table in tables(&summary.medians, |median| &median.figures) {
+        text.push('\n');
+        text.push_str(&medians(&table));
+    }
     if let Some(ratio) = summary.ratios.first() {
         // Writing to a string cannot fail.
-        let _ = write!(text, "\nRatios, {} over the other:\n\n", ratio.of);
-        text.push_str(&ratios(&summary.ratios));
+        let _ = writeln!(text, "\nRatios, {} over the other:", ratio.of);
+        for table in tables(&summary.ratios, |ratio| &ratio.figures) {
+            text.push('\n');
+            text.push_str(&ratios(&table));
+        }
     }
     text
 }
 
-fn medians(medians: &[Median]) -> String {
+/// Rows with much the same columns, so that no table is mostly empty: a table for the load
+/// alone, one for what happens when a leader goes, one for members that catch up.
+fn tables<T>(rows: &[T], figures: impl Fn(&T) -> &Figures) -> Vec<Vec<&T>> {
+    let kind = |row: &T| match figures(row) {
+        found if found.contains_key(&Figure::GapMs) => 1,
+        found if found.contains_key(&Figure::CatchUpSeconds) => 2,
+        _ => 0,
+    };
+    let table = |number| rows.iter().filter(|row| kind(row) == number).collect::<Vec<_>>();
+    (0..=2).map(table).filter(|table| !table.is_empty()).collect()
+}
+
+fn medians(medians: &[&Median]) -> String {
     let columns = columns(&medians.iter().map(|median| &median.figures));
     let titles = columns.iter().map(|figure| format!("{} {}", figure.name(), figure.unit()));
     let mut text = heading("| work | server |", titles);
@@ -33,12 +51,12 @@ fn medians(medians: &[Median]) -> String {
     }
     for median in medians.iter().filter(|median| median.errors > 0) {
         let Median { work, server, errors, .. } = median;
-        let _ = write!(text, "\n**{errors} failed calls in {work} by {server}.**\n");
+        let _ = write!(text, "\n**{errors} faults in {work} by {server}.**\n");
     }
     text
 }
 
-fn ratios(ratios: &[Ratio]) -> String {
+fn ratios(ratios: &[&Ratio]) -> String {
     let columns = columns(&ratios.iter().map(|ratio| &ratio.figures));
     let titles = columns.iter().map(|figure| figure.name().to_owned());
     let mut text = heading("| work | against |", titles);
@@ -90,11 +108,15 @@ mod tests {
             over: "etcd".into(),
             figures: figures.iter().copied().collect(),
         };
-        let table = ratios(&[
+        let all = [
             ratio("put-64", &[(Figure::Rate, 2.345), (Figure::ServerCpuUs, 0.31)]),
+            ratio("failover-stop", &[(Figure::GapMs, 0.5)]),
             ratio("count", &[(Figure::Rate, 123.4), (Figure::P50Ms, 0.00123)]),
-        ]);
-        let lines: Vec<&str> = table.lines().collect();
+        ];
+        let tables: Vec<String> =
+            tables(&all, |ratio| &ratio.figures).iter().map(|table| ratios(table)).collect();
+        assert!(tables[1].contains("| failover-stop | etcd | 0.50 |"), "{}", tables[1]);
+        let lines: Vec<&str> = tables[0].lines().collect();
         assert_eq!(
             lines,
             [

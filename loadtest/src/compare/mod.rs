@@ -3,22 +3,28 @@
 //! In each round every work is run by every server, one server at a time, and the order of the
 //! servers changes from round to round: whatever else the machine does falls on all of them.
 
+mod ask;
+mod catch_up;
+mod cluster;
+mod contender;
 mod facts;
+mod failover;
 mod figures;
 mod markdown;
 mod server;
 mod stage;
 mod summary;
 mod works;
+mod writers;
 
 use serde::Serialize;
 
 use crate::cli::CompareArgs;
 use crate::commands::write_file;
 use crate::error::LoadError;
+use contender::Contender;
 use facts::Facts;
 use figures::Row;
-use server::Contender;
 use stage::{Bench, Stage};
 use summary::Summary;
 
@@ -37,7 +43,7 @@ struct Comparison {
 /// When a server does not start, stop or answer, or a file cannot be written.
 pub(crate) fn run(args: &CompareArgs) -> Result<bool, LoadError> {
     let contenders = Contender::all(args)?;
-    let stages = works::stages(&args.work)?;
+    let stages = works::stages(&args.work, args.members.get())?;
     let bench = Bench::new(args)?;
     let facts = Facts::gather(&contenders, &bench);
     let mut rows = Vec::new();
@@ -54,7 +60,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<bool, LoadError> {
     publish(&comparison, args)?;
     let errors: u64 = comparison.rounds.iter().map(|row| row.errors).sum();
     if errors > 0 {
-        eprintln!("{errors} failed calls, see the rounds");
+        eprintln!("{errors} faults, see the rounds");
     }
     Ok(errors <= args.max_errors)
 }

@@ -3,24 +3,25 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use castd_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::runtime::{Builder, LocalOptions};
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use super::ask::{self, block_on};
+use super::contender::Contender;
 use super::summary::EMPTY_CALL;
-use crate::cli::CompareArgs;
 use crate::error::LoadError;
-use crate::grpc::{CallError, Endpoint, Link, Rpc};
-use crate::work::range::RANGE;
+use crate::grpc::{CallError, Endpoint};
 
-/// The health service's method.
-const HEALTH: &str = "/grpc.health.v1.Health/Check";
+/// Where members listen.
+const PORTS: Range<u16> = 12_000..32_000;
+/// How many of them are tried.
+const PORT_ATTEMPTS_MAX: usize = 1000;
 /// The longest a start may take: a million keys may have to be replayed.
 const READY_TIME_MAX: Duration = Duration::from_secs(300);
 /// Between two attempts to connect to a server that is not listening yet.
@@ -32,95 +33,65 @@ const STOP_POLL: Duration = Duration::from_millis(5);
 /// Of a failed server's log, this much is shown.
 const LOG_TAIL_BYTES: usize = 2000;
 
-/// A binary that takes part.
-#[derive(Debug, Clone)]
-pub(super) struct Contender {
-    /// Its name in tables.
-    pub(super) name: String,
-    /// What it says about its version, in one line.
-    pub(super) version: String,
-    path: PathBuf,
-    args: Vec<String>,
-}
-
-impl Contender {
-    /// All binaries of a comparison; castd is the first, when it takes part.
-    ///
-    /// # Errors
-    /// When a binary cannot be run.
-    pub(super) fn all(args: &CompareArgs) -> Result<Vec<Self>, LoadError> {
-        let mut all = Vec::new();
-        if let Some(path) = &args.castd {
-            all.push(Self::new("castd", path, &args.castd_arg)?);
-        }
-        for path in &args.etcd {
-            let mut contender = Self::new("etcd", path, &args.etcd_arg)?;
-            let number = contender.version.split_whitespace().last().unwrap_or_default();
-            contender.name = unused_name(&format!("etcd {number}"), &all);
-            all.push(contender);
-        }
-        Ok(all)
-    }
-
-    fn new(name: &str, path: &Path, args: &[String]) -> Result<Self, LoadError> {
-        let problem = |problem: String| LoadError::Server { server: name.to_owned(), problem };
-        let output = Command::new(path).arg("--version").output();
-        let output = output.map_err(|error| problem(format!("{}: {error}", path.display())))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        // castd names the etcd version it is compatible with first, and then its own.
-        let own = text.lines().find(|line| line.starts_with("castd Version:"));
-        let version = own.or_else(|| text.lines().next()).unwrap_or_default().to_owned();
-        Ok(Self { name: name.to_owned(), version, path: path.to_owned(), args: args.to_vec() })
-    }
-}
-
-/// The same name again, for two builds of one version, gets a number.
-fn unused_name(name: &str, taken: &[Contender]) -> String {
-    let is_free = |name: &String| taken.iter().all(|other| other.name != *name);
-    let numbered = (2..).map(|number| format!("{name} ({number})"));
-    std::iter::once(name.to_owned()).chain(numbered).find(is_free).expect("there is no last number")
-}
-
 /// How a server shows that it is ready.
 #[derive(Debug, Clone, Copy)]
 enum Probe {
     /// Its health service says SERVING, and a linearizable read is answered.
-    Etcd,
+    Service,
     /// It accepts a connection: there is nothing behind it that could take longer.
     Connection,
 }
 
-/// A running server. Dropping it kills it.
+/// A member's place: it is the same before and after a restart.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    /// The member's name.
+    pub(super) name: String,
+    /// Where clients find it.
+    pub(super) client: String,
+    /// Where other members find it.
+    pub(super) peer: String,
+    /// Holds its data directory and its log.
+    pub(super) dir: PathBuf,
+}
+
+/// A running server, one member of it. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Server {
     name: String,
     child: Child,
     endpoint: Endpoint,
     log: PathBuf,
+    probe: Probe,
+    launched: Instant,
     /// From exec to the first answers.
     pub(super) ready: Duration,
 }
 
 impl Server {
-    /// Starts a contender on the data directory `dir/data`, and waits until it answers.
+    /// Starts a contender's member on the data directory of its seat. It is not ready yet.
     ///
     /// # Errors
-    /// When it cannot be started, ends, or does not become ready; with the end of its log.
-    pub(super) fn start(contender: &Contender, dir: &Path) -> Result<Self, LoadError> {
-        let [client, peer] = free_urls(&contender.name)?;
+    /// When it cannot be started.
+    pub(super) fn launch(
+        contender: &Contender,
+        seat: &Seat,
+        initial_cluster: &str,
+    ) -> Result<Self, LoadError> {
         let mut command = Command::new(&contender.path);
-        command.arg("--data-dir").arg(dir.join("data"));
-        for (flag, url) in [
-            ("--listen-client-urls", client.as_str()),
-            ("--advertise-client-urls", &client),
-            ("--listen-peer-urls", &peer),
-            ("--initial-advertise-peer-urls", &peer),
-            ("--initial-cluster", &format!("default={peer}")),
+        command.arg("--data-dir").arg(seat.dir.join("data"));
+        for (flag, value) in [
+            ("--name", seat.name.as_str()),
+            ("--listen-client-urls", &seat.client),
+            ("--advertise-client-urls", &seat.client),
+            ("--listen-peer-urls", &seat.peer),
+            ("--initial-advertise-peer-urls", &seat.peer),
+            ("--initial-cluster", initial_cluster),
         ] {
-            command.arg(flag).arg(url);
+            command.arg(flag).arg(value);
         }
         command.args(&contender.args);
-        Self::spawn(&contender.name, command, &client, &dir.join("log"), Probe::Etcd)
+        Self::spawn(&contender.name, command, &seat.client, &seat.dir.join("log"), Probe::Service)
     }
 
     /// Starts the server of empty calls: this program, in a process of its own.
@@ -129,11 +100,13 @@ impl Server {
     /// When it cannot be started.
     pub(super) fn start_empty(dir: &Path) -> Result<Self, LoadError> {
         let name = EMPTY_CALL;
-        let [url, _] = free_urls(name)?;
+        let url = free_urls(name, 1)?.remove(0);
         let own = std::env::current_exe().map_err(|error| problem(name, &error))?;
         let mut command = Command::new(own);
         command.args(["empty-server", "--listen", url.trim_start_matches("http://")]);
-        Self::spawn(name, command, &url, &dir.join("log"), Probe::Connection)
+        let mut server = Self::spawn(name, command, &url, &dir.join("log"), Probe::Connection)?;
+        server.await_ready()?;
+        Ok(server)
     }
 
     fn spawn(
@@ -152,18 +125,38 @@ impl Server {
             command.env_remove(variable);
         }
         command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let start = Instant::now();
+        let launched = Instant::now();
         let child = command.spawn().map_err(|error| failed(&error))?;
-        let mut server = Self {
-            name: name.to_owned(),
-            child,
-            endpoint,
-            log: log.to_owned(),
-            ready: Duration::ZERO,
-        };
-        server.await_ready(probe)?;
-        server.ready = start.elapsed();
-        Ok(server)
+        let (name, log, ready) = (name.to_owned(), log.to_owned(), Duration::ZERO);
+        Ok(Self { name, child, endpoint, log, probe, launched, ready })
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// When it ends, or does not become ready; with the end of its log.
+    pub(super) fn await_ready(&mut self) -> Result<(), LoadError> {
+        block_on(async {
+            let deadline = Instant::now() + READY_TIME_MAX;
+            loop {
+                let attempt = tokio::time::timeout_at(deadline.into(), self.answers());
+                match attempt.await {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(_)) if self.has_exited()? => return Err(self.problem("ended at start")),
+                    Ok(Err(_)) => tokio::time::sleep(READY_POLL).await,
+                    Err(_) => return Err(self.problem("is not ready in time")),
+                }
+            }
+        })?;
+        self.ready = self.launched.elapsed();
+        Ok(())
+    }
+
+    async fn answers(&self) -> Result<(), CallError> {
+        match self.probe {
+            Probe::Connection => ask::connection(&self.endpoint).await,
+            Probe::Service => ask::service(&self.endpoint).await,
+        }
     }
 
     /// Where it answers.
@@ -176,12 +169,21 @@ impl Server {
         self.child.id()
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends it a signal, and does not wait for what comes of it.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), LoadError> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| self.problem("no process id"))?;
+        kill_process(pid, signal).map_err(|error| problem(&self.name, &error))
+    }
+
+    /// Waits until it has ended, after a signal.
     ///
     /// # Errors
     /// When it has to be killed for not ending in time.
-    pub(super) fn terminate(mut self) -> Result<(), LoadError> {
-        self.signal(Signal::TERM)?;
+    pub(super) fn await_end(mut self) -> Result<(), LoadError> {
         let start = Instant::now();
         while start.elapsed() < STOP_TIME_MAX {
             if self.has_exited()? {
@@ -189,48 +191,21 @@ impl Server {
             }
             std::thread::sleep(STOP_POLL);
         }
-        Err(self.problem("does not end after SIGTERM"))
+        Err(self.problem("does not end after the signal"))
     }
 
-    /// Ends it with no chance to finish anything.
+    /// Asks it to end, and waits until it has.
     ///
     /// # Errors
-    /// When the signal cannot be sent.
-    pub(super) fn kill(mut self) -> Result<(), LoadError> {
-        self.signal(Signal::KILL)?;
-        self.child.wait().map_err(|error| problem(&self.name, &error))?;
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), LoadError> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| self.problem("no process id"))?;
-        kill_process(pid, signal).map_err(|error| problem(&self.name, &error))
+    /// When it has to be killed for not ending in time.
+    pub(super) fn terminate(self) -> Result<(), LoadError> {
+        self.signal(Signal::TERM)?;
+        self.await_end()
     }
 
     fn has_exited(&mut self) -> Result<bool, LoadError> {
         let status = self.child.try_wait().map_err(|error| problem(&self.name, &error))?;
         Ok(status.is_some())
-    }
-
-    fn await_ready(&mut self, probe: Probe) -> Result<(), LoadError> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .map_err(LoadError::Runtime)?;
-        runtime.block_on(async {
-            let deadline = Instant::now() + READY_TIME_MAX;
-            loop {
-                let attempt =
-                    tokio::time::timeout_at(deadline.into(), answers(&self.endpoint, probe));
-                match attempt.await {
-                    Ok(Ok(())) => return Ok(()),
-                    Ok(Err(_)) if self.has_exited()? => return Err(self.problem("ended at start")),
-                    Ok(Err(_)) => tokio::time::sleep(READY_POLL).await,
-                    Err(_) => return Err(self.problem("is not ready in time")),
-                }
-            }
-        })
     }
 
     fn problem(&self, what: &str) -> LoadError {
@@ -248,7 +223,8 @@ impl Drop for Server {
     }
 }
 
-fn problem(server: &str, problem: &dyn std::fmt::Display) -> LoadError {
+/// Something about a server that ends the comparison.
+pub(super) fn problem(server: &str, problem: &dyn std::fmt::Display) -> LoadError {
     LoadError::Server { server: server.to_owned(), problem: problem.to_string() }
 }
 
@@ -261,35 +237,30 @@ fn foreign_variables() -> Vec<OsString> {
     std::env::vars_os().map(|(name, _)| name).filter(is_foreign).collect()
 }
 
-/// Two URLs on loopback ports that are free now.
-fn free_urls(name: &str) -> Result<[String; 2], LoadError> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let listeners = [
-        bind().map_err(|error| problem(name, &error))?,
-        bind().map_err(|error| problem(name, &error))?,
-    ];
-    let mut urls = [String::new(), String::new()];
-    for (url, listener) in urls.iter_mut().zip(&listeners) {
+/// URLs on loopback ports that are free now. They lie below the ports that the kernel gives to
+/// outgoing connections, or one of those could take the port of a member that is down.
+///
+/// # Errors
+/// When no such ports are found.
+pub(super) fn free_urls(name: &str, count: usize) -> Result<Vec<String>, LoadError> {
+    let mut random = SmallRng::from_os_rng();
+    // Held until all are found, so that no port is found twice.
+    let mut listeners = Vec::new();
+    for _ in 0..PORT_ATTEMPTS_MAX {
+        if listeners.len() == count {
+            break;
+        }
+        let port = random.random_range(PORTS);
+        listeners.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+    }
+    if listeners.len() < count {
+        return Err(problem(name, &"no free ports on the loopback interface"));
+    }
+    let url = |listener: &TcpListener| {
         let address = listener.local_addr().map_err(|error| problem(name, &error))?;
-        *url = format!("http://{address}");
-    }
-    Ok(urls)
-}
-
-async fn answers(endpoint: &Endpoint, probe: Probe) -> Result<(), CallError> {
-    let mut rpc = Rpc::new(&Link::connect(endpoint.clone()).await?);
-    if let Probe::Connection = probe {
-        return Ok(());
-    }
-    let health: HealthCheckResponse =
-        rpc.unary(&rpc.route(HEALTH), &HealthCheckRequest::default()).await?;
-    if health.status() != ServingStatus::Serving {
-        return Err(CallError::WrongAnswer(format!("health: {:?}", health.status())));
-    }
-    let key = bytes::Bytes::from_static(b"ready?");
-    let read = RangeRequest { key, ..RangeRequest::default() };
-    let _: RangeResponse = rpc.unary(&rpc.route(RANGE), &read).await?;
-    Ok(())
+        Ok(format!("http://{address}"))
+    };
+    listeners.iter().map(url).collect()
 }
 
 #[cfg(test)]
@@ -297,26 +268,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_builds_of_one_version_are_told_apart() {
-        let contender = |name: &str| Contender {
-            name: name.into(),
-            version: String::new(),
-            path: PathBuf::new(),
-            args: Vec::new(),
-        };
-        let taken = [contender("castd"), contender("etcd 3.5.1"), contender("etcd 3.5.1 (2)")];
-        assert_eq!(unused_name("etcd 3.4.23", &taken), "etcd 3.4.23");
-        assert_eq!(unused_name("etcd 3.5.1", &taken), "etcd 3.5.1 (3)");
-    }
-
-    #[test]
     fn a_program_that_ends_at_once_is_an_error_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such flag; exit 1"]);
-        let [url, _] = free_urls("test").unwrap();
+        let url = free_urls("test", 1).unwrap().remove(0);
         let log = dir.path().join("log");
-        let error = Server::spawn("test", command, &url, &log, Probe::Connection).unwrap_err();
+        let mut server = Server::spawn("test", command, &url, &log, Probe::Connection).unwrap();
+        let error = server.await_ready().unwrap_err();
         assert!(error.to_string().contains("no such flag"), "{error}");
     }
 
@@ -330,7 +289,8 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("600");
         let log = dir.path().join("log");
-        let server = Server::spawn("test", command, &url, &log, Probe::Connection).unwrap();
+        let mut server = Server::spawn("test", command, &url, &log, Probe::Connection).unwrap();
+        server.await_ready().unwrap();
         assert!(server.pid() > 0);
         server.terminate().unwrap();
         assert!(answering.join().unwrap().is_ok());

@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::catch_up::CatchUp;
+use super::cluster::Cluster;
+use super::contender::Contender;
+use super::failover::Failover;
 use super::figures::{Figure, Figures, Row};
-use super::server::{Contender, Server};
+use super::server::Server;
 use super::summary::EMPTY_CALL;
 use crate::cli::{CompareArgs, default_threads};
 use crate::driver::{Pace, Plan, Work, measure};
 use crate::error::LoadError;
+use crate::grpc::Endpoint;
 use crate::keys::{KeySpace, Order, Values};
-use crate::process::memory;
 use crate::report::Report;
 use crate::work::empty::EmptyWork;
 use crate::work::fill::{fill, prefill};
@@ -23,11 +27,11 @@ use crate::work::txn::{self, TxnWork};
 use crate::work::watch::{self, WatchOptions};
 
 /// Size of a key.
-const KEY_BYTES: usize = 8;
+pub(super) const KEY_BYTES: usize = 8;
 /// Size of a value.
-const VALUE_BYTES: usize = 256;
+pub(super) const VALUE_BYTES: usize = 256;
 /// Keys of a work, unless its name says otherwise.
-const KEYS: u64 = 10_000;
+pub(super) const KEYS: u64 = 10_000;
 /// Keys that are read in pages.
 const PAGED_KEYS: u64 = 100_000;
 /// Keys a page.
@@ -35,11 +39,11 @@ const PAGE_KEYS: u32 = 1000;
 /// Clients that read pages or count.
 const SCAN_CLIENTS: usize = 8;
 /// Clients that fill.
-const FILL_CLIENTS: usize = 256;
+pub(super) const FILL_CLIENTS: usize = 256;
 /// Puts a second for the watchers of one key.
 const WATCHED_RATE: f64 = 50.0;
 /// How long calls and events are waited for at the end.
-const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
 
 /// What all works of a comparison have in common.
 #[derive(Debug)]
@@ -48,6 +52,10 @@ pub(super) struct Bench {
     threads: usize,
     seconds: Duration,
     warmup: Duration,
+    /// Members of each server.
+    pub(super) members: usize,
+    /// Calls a second beside an event whose effect on them is measured.
+    pub(super) rate: f64,
     /// Data directories are made in here.
     pub(super) parent: PathBuf,
 }
@@ -70,6 +78,8 @@ impl Bench {
             threads: args.threads.map_or_else(default_threads, std::num::NonZeroUsize::get),
             seconds: args.seconds,
             warmup: args.warmup,
+            members: args.members.get(),
+            rate: args.rate,
             parent,
         })
     }
@@ -82,10 +92,11 @@ impl Bench {
             .map_err(|source| LoadError::File { what, path: self.parent.clone(), source })
     }
 
-    fn plan(&self, server: &Server, clients: usize) -> Plan {
+    /// The same number of connections to each of these servers, and as many as were asked for.
+    pub(super) fn plan(&self, endpoints: Vec<Endpoint>, pids: Vec<u32>, clients: usize) -> Plan {
         Plan {
-            endpoints: vec![server.endpoint().clone()],
-            connections: self.connections,
+            connections: self.connections.next_multiple_of(endpoints.len().max(1)),
+            endpoints,
             clients,
             threads: self.threads,
             pace: Pace::Closed,
@@ -93,9 +104,14 @@ impl Bench {
             duration: self.seconds,
             total: None,
             drain: DRAIN,
-            pid: Some(server.pid()),
+            pids,
             progress: false,
+            stop: None,
         }
+    }
+
+    fn cluster_plan(&self, cluster: &Cluster, clients: usize) -> Plan {
+        self.plan(cluster.endpoints(), cluster.pids(), clients)
     }
 }
 
@@ -106,6 +122,10 @@ pub(super) enum Stage {
     Small(SmallWork),
     /// The works on many keys, one behind the other.
     Big(BigStage),
+    /// The leader goes while others write.
+    Failover(Failover),
+    /// A member comes back that has fallen behind.
+    CatchUp(CatchUp),
 }
 
 /// A work that has a server of its own.
@@ -143,7 +163,7 @@ impl Stage {
     pub(super) fn clients(&self) -> Option<usize> {
         match self {
             Self::Small(work) => work.clients(),
-            Self::Big(_) => None,
+            Self::Big(_) | Self::Failover(_) | Self::CatchUp(_) => None,
         }
     }
 
@@ -156,6 +176,8 @@ impl Stage {
         match self {
             Self::Small(work) => Ok(vec![work.run(contender, bench, dir.path())?]),
             Self::Big(stage) => stage.run(contender, bench, dir.path()),
+            Self::Failover(work) => Ok(vec![work.run(contender, bench, dir.path())?]),
+            Self::CatchUp(work) => Ok(vec![work.run(contender, bench, dir.path())?]),
         }
     }
 }
@@ -185,20 +207,23 @@ impl SmallWork {
     }
 
     fn run(self, contender: &Contender, bench: &Bench, dir: &Path) -> Result<Row, LoadError> {
-        let server = Server::start(contender, dir)?;
-        let plan = bench.plan(&server, self.clients().unwrap_or(SCAN_CLIENTS));
-        let report = Report { work: self.name(), ..self.measure(&plan)? };
-        let row = Row::of(&contender.name, &report, self.clients());
-        server.terminate()?;
+        let mut cluster = Cluster::start(contender, bench.members, dir)?;
+        let plan = bench.cluster_plan(&cluster, self.clients().unwrap_or(SCAN_CLIENTS));
+        let report = Report { work: self.name(), ..self.measure(&plan, &cluster)? };
+        let leader = cluster.member(cluster.leader()?)?.pid();
+        let row = Row::of(&contender.name, &report, self.clients()).with_roles(&report, leader);
+        cluster.terminate()?;
         Ok(row)
     }
 
-    fn measure(self, plan: &Plan) -> Result<Report, LoadError> {
+    fn measure(self, plan: &Plan, cluster: &Cluster) -> Result<Report, LoadError> {
         let keys = if self == Self::Pages { PAGED_KEYS } else { KEYS };
         let space = KeySpace::new("", KEY_BYTES, keys, Order::Random)?;
         let values = Values::new(VALUE_BYTES);
         if !matches!(self, Self::Put { .. } | Self::Watch { .. }) {
             prefill(&space, &values, plan)?;
+            // Serializable reads find the keys on every member then.
+            cluster.settle()?;
         }
         match self {
             Self::Put { .. } => report(&PutWork { space, values }, plan),
@@ -216,7 +241,8 @@ impl SmallWork {
     }
 }
 
-fn report<W: Work>(work: &W, plan: &Plan) -> Result<Report, LoadError> {
+/// Runs a work that has no name yet.
+pub(super) fn report<W: Work>(work: &W, plan: &Plan) -> Result<Report, LoadError> {
     Ok(Report::new("", &measure(work, plan)?))
 }
 
@@ -239,28 +265,26 @@ fn watch_one_key(watchers: usize, plan: &Plan) -> Result<Report, LoadError> {
 impl BigStage {
     fn run(self, contender: &Contender, bench: &Bench, dir: &Path) -> Result<Vec<Row>, LoadError> {
         let space = KeySpace::new("", KEY_BYTES, self.keys, Order::Random)?;
-        let server = Server::start(contender, dir)?;
+        let mut cluster = Cluster::start(contender, bench.members, dir)?;
         let mut rows = Vec::new();
-        let filled = self.fill(&space, contender, bench, &server, dir)?;
+        let filled = self.fill(&space, contender, bench, &cluster, dir)?;
         if self.fill {
             rows.push(filled);
         }
         if self.count {
-            let plan = bench.plan(&server, SCAN_CLIENTS);
+            let plan = bench.cluster_plan(&cluster, SCAN_CLIENTS);
             let counted = report(&reads(space, Shape::Count, false), &plan)?;
             rows.push(Row::of(&contender.name, &Report { work: "count".into(), ..counted }, None));
         }
-        if !self.restart {
-            server.terminate()?;
-            return Ok(rows);
+        if self.restart {
+            cluster.kill()?;
+            cluster.start_all()?;
+            rows.push(self.restarted("restart-kill", contender, &cluster)?);
+            cluster.terminate()?;
+            cluster.start_all()?;
+            rows.push(self.restarted("restart-clean", contender, &cluster)?);
         }
-        server.kill()?;
-        let server = Server::start(contender, dir)?;
-        rows.push(self.restarted("restart-kill", contender, &server)?);
-        server.terminate()?;
-        let server = Server::start(contender, dir)?;
-        rows.push(self.restarted("restart-clean", contender, &server)?);
-        server.terminate()?;
+        cluster.terminate()?;
         Ok(rows)
     }
 
@@ -269,13 +293,13 @@ impl BigStage {
         space: &KeySpace,
         contender: &Contender,
         bench: &Bench,
-        server: &Server,
+        cluster: &Cluster,
         dir: &Path,
     ) -> Result<Row, LoadError> {
-        let plan = bench.plan(server, FILL_CLIENTS);
+        let plan = bench.cluster_plan(cluster, FILL_CLIENTS);
         let filled = Report::new("fill", &fill(space, &Values::new(VALUE_BYTES), 1, &plan)?);
         let mut row = Row::of(&contender.name, &filled, None);
-        row.figures.insert(Figure::DiskBytes, disk_bytes(&dir.join("data"))? as f64);
+        row.figures.insert(Figure::DiskBytes, disk_bytes(dir)? as f64);
         Ok(row)
     }
 
@@ -284,12 +308,12 @@ impl BigStage {
         self,
         work: &str,
         contender: &Contender,
-        server: &Server,
+        cluster: &Cluster,
     ) -> Result<Row, LoadError> {
-        let memory = memory(server.pid())?;
+        let memory = cluster.memory()?;
         let space = KeySpace::new("", KEY_BYTES, self.keys, Order::Random)?;
         let plan = Plan {
-            endpoints: vec![server.endpoint().clone()],
+            endpoints: cluster.endpoints(),
             connections: 1,
             clients: 1,
             threads: 1,
@@ -298,12 +322,13 @@ impl BigStage {
             duration: DRAIN,
             total: Some(1),
             drain: DRAIN,
-            pid: None,
+            pids: Vec::new(),
             progress: false,
+            stop: None,
         };
         let counted = report(&reads(space, Shape::Count, false), &plan)?;
         let figures = Figures::from([
-            (Figure::ReadySeconds, server.ready.as_secs_f64()),
+            (Figure::ReadySeconds, cluster.ready().as_secs_f64()),
             (Figure::PeakRssBytes, memory.rss_peak_bytes as f64),
             (Figure::AnonBytes, memory.anon_bytes as f64),
         ]);
@@ -318,7 +343,10 @@ impl BigStage {
 pub(super) fn run_empty(clients: usize, bench: &Bench) -> Result<Row, LoadError> {
     let dir = bench.fresh_dir()?;
     let server = Server::start_empty(dir.path())?;
-    let measured = report(&EmptyWork, &bench.plan(&server, clients))?;
+    let measured = report(
+        &EmptyWork,
+        &bench.plan(vec![server.endpoint().clone()], vec![server.pid()], clients),
+    )?;
     let named = Report { work: format!("empty-{clients}"), ..measured };
     let mut row = Row::of(EMPTY_CALL, &named, Some(clients));
     row.figures.remove(&Figure::WrittenBytes);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::contender::Contender;
 use super::figures::{Figure, Figures, Row};
-use super::server::Contender;
 
 /// Name of the server that does nothing.
 pub(super) const EMPTY_CALL: &str = "empty call";
@@ -140,6 +140,7 @@ mod tests {
             clients,
             figures: Figures::from([(Figure::Rate, rate), (Figure::WrittenBytes, 0.0)]),
             errors: 1,
+            failures: BTreeMap::new(),
         }
     }
 

@@ -1,20 +1,32 @@
 //! The names of works, and the stages they make.
 
+use super::catch_up::CatchUp;
+use super::failover::{Blow, Failover};
 use super::stage::{BigStage, SmallWork, Stage};
 use crate::cli::size;
 use crate::error::LoadError;
 
 /// Keys of the large works, when `fill` does not say.
 const BIG_KEYS: u64 = 1_000_000;
+/// With fewer members nothing goes on when one has gone.
+const CLUSTER_MEMBERS_MIN: usize = 3;
 
 /// Reads the names of works. Those on many keys become one stage, for filling takes long.
 ///
 /// # Errors
-/// When a name is unknown, or there are two sizes of fill.
-pub(super) fn stages(names: &[String]) -> Result<Vec<Stage>, LoadError> {
+/// When a name is unknown, there are two sizes of fill, or a work needs more than so many
+/// `members`.
+pub(super) fn stages(names: &[String], members: usize) -> Result<Vec<Stage>, LoadError> {
     let mut stages = Vec::new();
     let mut big = BigStage { keys: BIG_KEYS, fill: false, count: false, restart: false };
     for name in names {
+        if let Some(stage) = of_cluster(name)? {
+            if members < CLUSTER_MEMBERS_MIN {
+                return Err(LoadError::Usage(format!("{name} needs --members 3 or more")));
+            }
+            stages.push(stage);
+            continue;
+        }
         match (name.as_str(), name.strip_prefix("fill-")) {
             ("count", _) => big.count = true,
             ("restart", _) => big.restart = true,
@@ -33,6 +45,17 @@ pub(super) fn stages(names: &[String]) -> Result<Vec<Stage>, LoadError> {
         stages.push(Stage::Big(big));
     }
     Ok(stages)
+}
+
+/// A work that is about what happens when a member goes, if the name is that of one.
+fn of_cluster(name: &str) -> Result<Option<Stage>, LoadError> {
+    let catch_up = |entries| Stage::CatchUp(CatchUp { entries });
+    Ok(match (name, name.strip_prefix("catch-up-")) {
+        ("failover-kill", _) => Some(Stage::Failover(Failover { blow: Blow::Kill })),
+        ("failover-stop", _) => Some(Stage::Failover(Failover { blow: Blow::Stop })),
+        (_, Some(entries)) => Some(catch_up(size(entries).map_err(LoadError::Usage)?.max(1))),
+        _ => None,
+    })
 }
 
 fn small(name: &str) -> Result<SmallWork, LoadError> {
@@ -61,7 +84,7 @@ mod tests {
     use super::*;
 
     fn parse(names: &[&str]) -> Result<Vec<Stage>, LoadError> {
-        stages(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        stages(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), 3)
     }
 
     #[test]
@@ -78,6 +101,18 @@ mod tests {
         let stages = parse(&["count"]).unwrap();
         let big = BigStage { keys: BIG_KEYS, fill: false, count: true, restart: false };
         assert_eq!(stages, [Stage::Big(big)]);
+    }
+
+    #[test]
+    fn works_of_a_cluster_need_one() {
+        let names = ["failover-stop".to_owned(), "catch-up-20k".to_owned()];
+        let expected = [
+            Stage::Failover(Failover { blow: Blow::Stop }),
+            Stage::CatchUp(CatchUp { entries: 20_000 }),
+        ];
+        assert_eq!(stages(&names, 3).unwrap(), expected);
+        assert!(stages(&names[..1], 1).is_err());
+        assert!(stages(&names[1..], 1).is_err());
     }
 
     #[test]

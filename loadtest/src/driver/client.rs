@@ -25,7 +25,7 @@ impl Desk {
             None => Instant::now(),
             Some(slots) => slots.next().await?,
         };
-        let over = due >= self.window.end;
+        let over = due >= self.window.end || self.shared.stopped();
         let exhausted = due >= self.window.begin && !self.shared.take();
         (!over && !exhausted).then_some(due)
     }

@@ -13,6 +13,7 @@ mod run;
 mod shared;
 mod window;
 
+pub(crate) use pacing::{Schedule, Slots};
 pub(crate) use plan::{Pace, Plan};
 pub(crate) use recorder::Recorder;
 pub(crate) use run::{Measured, measure};

@@ -1,5 +1,7 @@
 //! How much load, from where, for how long.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::grpc::Endpoint;
@@ -38,10 +40,12 @@ pub(crate) struct Plan {
     pub(crate) total: Option<u64>,
     /// How long after the window calls still in flight are waited for.
     pub(crate) drain: Duration,
-    /// Process of the server whose CPU, memory and disk writes are to be reported.
-    pub(crate) pid: Option<u32>,
+    /// Processes of the servers whose CPU, memory and disk writes are to be reported.
+    pub(crate) pids: Vec<u32>,
     /// Whether a progress bar may be drawn (it also needs a terminal).
     pub(crate) progress: bool,
+    /// Ends the run before its time, once it is raised.
+    pub(crate) stop: Option<Arc<AtomicBool>>,
 }
 
 impl Plan {
@@ -86,8 +90,9 @@ pub(crate) mod tests {
             duration: Duration::from_secs(1),
             total: None,
             drain: Duration::from_secs(1),
-            pid: None,
+            pids: Vec::new(),
             progress: false,
+            stop: None,
         }
     }
 

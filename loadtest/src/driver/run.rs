@@ -46,7 +46,7 @@ pub(crate) struct Measured<H> {
 /// the server to be observed cannot be read. Calls that fail are not errors: they are counted.
 pub(crate) fn measure<W: Work>(work: &W, plan: &Plan) -> Result<Measured<W::Harvest>, LoadError> {
     let plan = plan.clone().trimmed();
-    let shared = Arc::new(Shared::new(plan.total));
+    let shared = Arc::new(Shared::new(plan.total, plan.stop.clone()));
     std::thread::scope(|scope| {
         let (ready_in, ready) = sync_channel(plan.threads);
         let (finished_in, finished) = sync_channel(plan.threads);
@@ -91,7 +91,6 @@ fn start<H>(
 }
 
 /// The window as it came out, and what it cost.
-#[derive(Clone, Copy)]
 struct Observed {
     window: Window,
     ended_early: bool,
@@ -108,7 +107,7 @@ fn observe(
 ) -> Result<Observed, LoadError> {
     let progress = Progress::start(plan);
     std::thread::sleep(window.begin.saturating_duration_since(Instant::now()));
-    let before = Usage::sample(plan.pid)?;
+    let before = Usage::sample(&plan.pids)?;
     let mut running = plan.threads;
     while running > 0 {
         let left = window.end.saturating_duration_since(Instant::now());
@@ -121,7 +120,7 @@ fn observe(
             Err(RecvTimeoutError::Disconnected) => running = 0,
         }
     }
-    let cost = Usage::sample(plan.pid)?.since(&before);
+    let cost = Usage::sample(&plan.pids)?.since(&before);
     progress.finish();
     Ok(Observed { window, ended_early: running == 0, cost })
 }

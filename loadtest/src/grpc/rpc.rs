@@ -64,6 +64,15 @@ impl Rpc {
         Route::new(&self.link, path)
     }
 
+    /// Waits until a call could go out.
+    ///
+    /// # Errors
+    /// When the connection is broken: nothing has been sent then, and another member may be
+    /// asked.
+    pub(crate) async fn usable(&mut self) -> Result<(), CallError> {
+        self.ready().await.map(|_| ())
+    }
+
     /// One request, one answer.
     ///
     /// # Errors

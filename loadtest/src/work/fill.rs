@@ -80,7 +80,7 @@ pub(crate) fn fill(
 /// # Errors
 /// When any key could not be put.
 pub(crate) fn prefill(space: &KeySpace, values: &Values, plan: &Plan) -> Result<(), LoadError> {
-    let plan = Plan { clients: PREFILL_CLIENTS, pid: None, ..plan.clone() };
+    let plan = Plan { clients: PREFILL_CLIENTS, pids: Vec::new(), ..plan.clone() };
     let filled = fill(space, values, PREFILL_BATCH, &plan)?;
     match filled.recorder.errors.into_iter().next() {
         None => Ok(()),

@@ -109,3 +109,29 @@ fn a_comparison_of_a_server_with_itself() {
         std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "data directories are removed: {left:?}");
 }
+
+#[test]
+fn a_cluster_loses_its_leader_and_has_a_member_back() {
+    let Some(binary) = reference_etcd() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("c.json");
+    let output = loadtest(&format!(
+        "compare --etcd {} --members 3 --rounds 1 --seconds 500ms --warmup 100ms --rate 100 \
+         --work put-4,failover-stop,catch-up-2k --no-empty --dir {} --json-file {}",
+        binary.display(),
+        dir.path().display(),
+        json.display()
+    ));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+
+    let comparison: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let rounds = comparison["rounds"].as_array().unwrap();
+    let figure = |row: usize, name: &str| rounds[row]["figures"][name].as_f64().unwrap();
+    assert!(figure(0, "leader_cpu_us") > 0.0 && figure(0, "follower_cpu_us") > 0.0, "{errors}");
+    let members = figure(0, "leader_cpu_us") + 2.0 * figure(0, "follower_cpu_us");
+    assert!((members / figure(0, "server_cpu_us") - 1.0).abs() < 0.01, "{errors}");
+    assert_eq!(figure(1, "lost"), 0.0, "{errors}");
+    assert!(figure(1, "gap_ms") >= 10.0, "a write is due every 10 ms: {errors}");
+    assert!(figure(2, "catch_up_seconds") > 0.0, "{errors}");
+}

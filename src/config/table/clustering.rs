@@ -1,7 +1,13 @@
 //! The cluster the member is in.
 
-use super::{DISCOVERY, FileKey, Flag, SINCE_3_4, SINCE_3_6, Section, Support, Versions, versions};
+use super::{
+    FileKey, Flag, SINCE_3_4, SINCE_3_6, Section, Support, TLS, V2_DISCOVERY, Versions, versions,
+};
 use crate::config::value::Kind;
+
+const CLIENT: &str = "discovery-config.client";
+const SECURE: &str = "discovery-config.client.secure";
+const AUTH: &str = "discovery-config.client.auth";
 
 const TO_3_6: Versions = versions(4, 6);
 
@@ -9,7 +15,8 @@ const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'sta
     Flag::new(Section::Clustering, name, kind, default, SINCE_3_4, help)
 }
 
-/// A setting of v3 discovery: in a file it stands inside `discovery-config`.
+/// A setting of v3 discovery: in a file it stands inside `discovery-config`, where most
+/// have their place in the object for its client.
 const fn discovery(
     name: &'static str,
     kind: Kind,
@@ -17,8 +24,6 @@ const fn discovery(
     help: &'static str,
 ) -> Flag {
     Flag::new(Section::Clustering, name, kind, default, SINCE_3_6, help)
-        .not_yet(DISCOVERY)
-        .file(FileKey::None)
 }
 
 pub(super) const FLAGS: &[Flag] = &[
@@ -32,13 +37,13 @@ pub(super) const FLAGS: &[Flag] = &[
         "initial-cluster",
         Kind::Text,
         "default=http://localhost:2380",
-        "The members a new cluster begins with, as name=url,... Only one member so far.",
+        "The members a new cluster begins with, as name=url,...",
     ),
     flag(
         "initial-cluster-state",
         Kind::OneOf(&["new", "existing"]),
         "new",
-        "Begin a cluster (new), or join one (existing, not built in yet). Without meaning\n    once the member has data.",
+        "Begin a cluster (new), or join one (existing). Without meaning once the member has\n    data.",
     ),
     flag(
         "initial-cluster-token",
@@ -52,48 +57,64 @@ pub(super) const FLAGS: &[Flag] = &[
         "http://localhost:2379",
         "The client URLs this member tells clients. Required with --listen-client-urls.",
     ),
-    flag("discovery-srv", Kind::Text, "", "The DNS domain whose SRV records name the cluster.")
-        .not_yet(DISCOVERY),
-    flag("discovery-srv-name", Kind::Text, "", "A suffix of the SRV name asked for.")
-        .not_yet(DISCOVERY),
-    discovery("discovery-token", Kind::Text, "", "v3 discovery: the cluster's token."),
+    flag("discovery-srv", Kind::Text, "", "The DNS domain whose SRV records name the cluster."),
+    flag("discovery-srv-name", Kind::Text, "", "A suffix of the SRV name asked for."),
+    discovery("discovery-token", Kind::Text, "", "v3 discovery: the cluster's token.")
+        .file(FileKey::Inside("discovery-config", "token")),
     discovery(
         "discovery-endpoints",
         Kind::UniqueList,
         "",
         "v3 discovery: the service's endpoints.",
-    ),
-    discovery("discovery-dial-timeout", Kind::Duration, "2s", "v3 discovery: time to connect."),
-    discovery("discovery-request-timeout", Kind::Duration, "5s", "v3 discovery: time to answer."),
+    )
+    .file(FileKey::Inside(CLIENT, "endpoints")),
+    discovery("discovery-dial-timeout", Kind::Duration, "2s", "v3 discovery: time to connect.")
+        .file(FileKey::Inside(CLIENT, "dial-timeout")),
+    discovery("discovery-request-timeout", Kind::Duration, "5s", "v3 discovery: time to answer.")
+        .file(FileKey::Inside(CLIENT, "request-timeout")),
     discovery(
         "discovery-keepalive-time",
         Kind::Duration,
         "2s",
         "v3 discovery: time between pings.",
-    ),
+    )
+    .file(FileKey::Inside(CLIENT, "keepalive-time")),
     discovery(
         "discovery-keepalive-timeout",
         Kind::Duration,
         "6s",
         "v3 discovery: time to answer a ping.",
-    ),
+    )
+    .file(FileKey::Inside(CLIENT, "keepalive-timeout")),
     discovery(
         "discovery-insecure-transport",
         Kind::Bool,
         "true",
         "v3 discovery: connect without TLS.",
-    ),
+    )
+    .file(FileKey::Inside(SECURE, "insecure-transport"))
+    .not_yet(TLS),
     discovery(
         "discovery-insecure-skip-tls-verify",
         Kind::Bool,
         "false",
         "v3 discovery: do not check the server's certificate.",
-    ),
-    discovery("discovery-cert", Kind::Text, "", "v3 discovery: the client certificate's file."),
-    discovery("discovery-key", Kind::Text, "", "v3 discovery: the client key's file."),
-    discovery("discovery-cacert", Kind::Text, "", "v3 discovery: the trusted authorities' file."),
-    discovery("discovery-user", Kind::Text, "", "v3 discovery: user, or user:password."),
-    discovery("discovery-password", Kind::Text, "", "v3 discovery: the user's password."),
+    )
+    .file(FileKey::Inside(SECURE, "insecure-skip-tls-verify"))
+    .not_yet(TLS),
+    discovery("discovery-cert", Kind::Text, "", "v3 discovery: the client certificate's file.")
+        .file(FileKey::Inside(SECURE, "cert"))
+        .not_yet(TLS),
+    discovery("discovery-key", Kind::Text, "", "v3 discovery: the client key's file.")
+        .file(FileKey::Inside(SECURE, "key"))
+        .not_yet(TLS),
+    discovery("discovery-cacert", Kind::Text, "", "v3 discovery: the trusted authorities' file.")
+        .file(FileKey::Inside(SECURE, "cacert"))
+        .not_yet(TLS),
+    discovery("discovery-user", Kind::Text, "", "v3 discovery: user, or user:password.")
+        .file(FileKey::Inside(AUTH, "username")),
+    discovery("discovery-password", Kind::Text, "", "v3 discovery: the user's password.")
+        .file(FileKey::Inside(AUTH, "password")),
     Flag::new(
         Section::Clustering,
         "discovery",
@@ -102,7 +123,7 @@ pub(super) const FLAGS: &[Flag] = &[
         TO_3_6,
         "v2 discovery: the cluster's URL.",
     )
-    .not_yet(DISCOVERY),
+    .not_yet(V2_DISCOVERY),
     Flag::new(
         Section::Clustering,
         "discovery-proxy",
@@ -111,22 +132,21 @@ pub(super) const FLAGS: &[Flag] = &[
         TO_3_6,
         "v2 discovery: an HTTP proxy to reach the service by.",
     )
-    .not_yet(DISCOVERY),
+    .not_yet(V2_DISCOVERY),
     flag(
         "discovery-fallback",
         Kind::OneOf(&["exit", "proxy"]),
         "exit",
         "What to do when discovery fails. Only exit is left.",
     )
-    .not_yet(DISCOVERY)
+    .not_yet(V2_DISCOVERY)
     .file(FileKey::None),
     flag(
         "strict-reconfig-check",
         Kind::Bool,
         "true",
         "Refuse membership changes that would lose quorum.",
-    )
-    .not_yet("membership cannot be changed yet"),
+    ),
     flag(
         "pre-vote",
         Kind::Bool,

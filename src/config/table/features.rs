@@ -1,6 +1,6 @@
 //! What was experimental once, and what can lose data.
 
-use super::{Flag, MEMBERS, SINCE_3_4, SINCE_3_6, Section};
+use super::{Flag, HASHES, SINCE_3_4, SINCE_3_6, Section};
 use crate::config::value::Kind;
 
 const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
@@ -14,14 +14,14 @@ pub(super) const FLAGS: &[Flag] = &[
         "0s",
         "Time between comparisons of the members' hashes.",
     )
-    .not_yet(MEMBERS),
+    .not_yet(HASHES),
     flag(
         "compact-hash-check-time",
         Kind::Duration,
         "1m",
         "Time between comparisons of the members' compaction hashes.",
     )
-    .not_yet(MEMBERS),
+    .not_yet(HASHES),
     flag(
         "compaction-batch-limit",
         Kind::Int,
@@ -53,8 +53,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "Defragment at boot when it frees this much.",
     )
     .not_yet("castd does not defragment at boot"),
-    flag("max-learners", Kind::Int, "1", "The most learners the cluster may have.")
-        .not_yet(MEMBERS),
+    flag("max-learners", Kind::Int, "1", "The most learners the cluster may have."),
     flag(
         "downgrade-check-time",
         Kind::Duration,
@@ -69,8 +68,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "false",
         SINCE_3_4,
         "Make a new cluster of one member out of this member's data.",
-    )
-    .not_yet(MEMBERS),
+    ),
     Flag::new(
         Section::Unsafe,
         "unsafe-no-fsync",

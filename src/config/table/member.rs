@@ -1,6 +1,6 @@
 //! The member itself.
 
-use super::{BBOLT, FileKey, Flag, MEMBERS, SINCE_3_4, SINCE_3_5, SINCE_3_6, Section, Support};
+use super::{BBOLT, FileKey, Flag, PEER_LINKS, SINCE_3_4, SINCE_3_5, SINCE_3_6, Section, Support};
 use crate::config::value::Kind;
 
 const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
@@ -125,7 +125,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "5s",
         "Read timeout of peer connections, 5s or more.",
     )
-    .not_yet(MEMBERS)
+    .not_yet(PEER_LINKS)
     .file(FileKey::None),
     flag35(
         "raft-write-timeout",
@@ -133,7 +133,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "5s",
         "Write timeout of peer connections, 5s or more.",
     )
-    .not_yet(MEMBERS)
+    .not_yet(PEER_LINKS)
     .file(FileKey::None),
     flag("enable-grpc-gateway", Kind::Bool, "true", "Serve the JSON gateway, once it is built in."),
     flag36("feature-gates", Kind::Gates, "", "Gates to set, as Name=true|false,..."),

@@ -164,9 +164,10 @@ pub fn find(name: &str) -> Option<&'static Flag> {
 }
 
 const TLS: &str = "TLS is not built in yet";
-const MEMBERS: &str = "clusters of several members are not built in yet";
+const HASHES: &str = "the members' hashes are not compared yet";
+const PEER_LINKS: &str = "links between members have time limits of their own";
 const AUTH: &str = "authentication is not built in yet";
-const DISCOVERY: &str = "discovery is not built in yet";
+const V2_DISCOVERY: &str = "v2 discovery left etcd with 3.7; v3 discovery is there";
 const TRACING: &str = "distributed tracing is not built in yet";
 const V2: &str = "the v2 API is not built in yet";
 const PROXY: &str = "etcd's v2 proxy is not part of castd";

@@ -64,11 +64,6 @@ fn bootstrap_rules() {
              --initial-advertise-peer-urls=http://localhost:2380 \
              (failed to resolve \"http://nowhere:1\" (entity not found))",
         ),
-        (
-            &["--initial-cluster-state=existing"],
-            "--initial-cluster-state existing is not supported by castd: clusters of several \
-             members are not built in yet",
-        ),
     ];
     for (args, error) in refused {
         assert_eq!(run(args).check_bootstrap_with(&resolve), Err((*error).to_owned()), "{args:?}");
@@ -84,5 +79,24 @@ fn a_url_twice_is_refused() {
     assert_eq!(
         run(&args).check_bootstrap_with(&resolve),
         Err("initial cluster default=http://a.example:1,default=http://a.example:1 has duplicate url".to_owned())
+    );
+}
+
+#[test]
+fn a_joining_member_finds_itself_and_no_url_twice() {
+    let existing = "--initial-cluster-state=existing";
+    let cluster = "--initial-cluster=a=http://a:1,b=http://b:1";
+    assert_eq!(run(&["--name=b", existing, cluster]).check_join(), Ok(()));
+    let missing = run(&["--name=c", existing, cluster]).check_join();
+    assert!(missing.unwrap_err().starts_with("couldn't find local name \"c\""));
+    let twice = run(&["--name=a", existing, "--initial-cluster=a=http://a:1,b=http://a:1"]);
+    assert_eq!(
+        twice.check_join().unwrap_err(),
+        "initial cluster a=http://a:1,b=http://a:1 has duplicate url"
+    );
+    let discovers = ["--discovery-token=t", "--discovery-endpoints=d:1", existing];
+    assert_eq!(
+        run(&discovers).check_join().unwrap_err(),
+        "discovery URL should not be set when joining existing initial cluster"
     );
 }

@@ -1,6 +1,7 @@
 //! `ETCD_` variables.
 
 use super::{exit, field, load, messages, notice, refused, started};
+use crate::config::Discovery;
 use crate::logging::Level;
 
 #[test]
@@ -75,8 +76,16 @@ fn bad_values() {
 
 #[test]
 fn passwords_are_not_logged() {
-    let exit = exit(load(&[], &[("ETCD_DISCOVERY_PASSWORD", "hunter2")], ""));
-    assert!(!format!("{:?}", exit.notices).contains("hunter2"));
+    let env = [
+        ("ETCD_DISCOVERY_PASSWORD", "hunter2"),
+        ("ETCD_DISCOVERY_USER", "u"),
+        ("ETCD_DISCOVERY_TOKEN", "t"),
+        ("ETCD_DISCOVERY_ENDPOINTS", "d:1"),
+    ];
+    let config = started(load(&[], &env, ""));
+    let Discovery::V3(service) = &config.discovery else { panic!("{:?}", config.discovery) };
+    assert_eq!(service.credentials, Some(("u".to_owned(), "hunter2".to_owned())));
+    assert!(!format!("{config:?}").contains("hunter2"), "{:?}", config.notices);
 }
 
 #[test]

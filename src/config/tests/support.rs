@@ -1,7 +1,7 @@
 //! What castd does not do yet is refused, and older names work.
 
 use super::{load, messages, notice, refused, run};
-use crate::config::{Kind, Support, all_flags};
+use crate::config::{Discovery, Kind, Support, all_flags};
 use crate::logging::Level;
 use std::time::Duration;
 
@@ -108,12 +108,40 @@ fn listeners() {
 }
 
 #[test]
-fn one_member_so_far() {
-    let error = refused(load(&["--initial-cluster=a=http://a:1,b=http://b:1"], &[], ""));
+fn several_members() {
+    let config = run(&["--initial-cluster=b=http://b:1,a=http://a:2,a=http://a:1", "--name=a"]);
+    assert_eq!(config.initial_cluster.to_string(), "a=http://a:1,a=http://a:2,b=http://b:1");
+    let config = run(&["--max-learners=3", "--force-new-cluster", "--strict-reconfig-check=false"]);
+    assert_eq!(config.max_learners, 3);
+    assert!(config.force_new_cluster && !config.strict_reconfig_check);
+    for value in ["0", "-1"] {
+        let error = refused(load(&[&format!("--max-learners={value}")], &[], ""));
+        assert!(error.starts_with("--max-learners must be above 0"), "{error}");
+    }
+}
+
+#[test]
+fn discovery() {
+    let config = run(&["--discovery-srv=example.org", "--discovery-srv-name=x", "--name=a"]);
+    let srv = Discovery::Srv { domain: "example.org".to_owned(), suffix: "-x".to_owned() };
+    assert_eq!(config.discovery, srv);
+    assert_eq!(config.initial_cluster.to_string(), "");
+    let config = run(&[
+        "--name=a",
+        "--discovery-token=t",
+        "--discovery-endpoints=http://d:1,d:2",
+        "--discovery-user=u:p",
+        "--initial-cluster-token=other",
+    ]);
+    let Discovery::V3(service) = &config.discovery else { panic!("{:?}", config.discovery) };
+    assert_eq!((service.token.as_str(), config.initial_cluster_token.as_str()), ("t", "t"));
+    assert_eq!(service.endpoints, ["d:2", "http://d:1"]);
+    assert_eq!(service.credentials, Some(("u".to_owned(), "p".to_owned())));
+    assert_eq!(config.initial_cluster.to_string(), "a=http://localhost:2380");
+    let both = ["--discovery-token=t", "--discovery-endpoints=d:1", "--discovery-user=u"];
     assert_eq!(
-        error,
-        "--initial-cluster with 2 members is not supported by castd: clusters of several members \
-         are not built in yet"
+        refused(load(&both, &[], "")),
+        "--discovery-user without a password: give user:password, or --discovery-password"
     );
 }
 
@@ -150,7 +178,7 @@ fn older_names_set_what_they_stand_for() {
     assert_eq!(
         refused(load(&["--experimental-corrupt-check-time=1m"], &[], "")),
         "--corrupt-check-time is not supported by castd: \
-         clusters of several members are not built in yet"
+         the members' hashes are not compared yet"
     );
 }
 

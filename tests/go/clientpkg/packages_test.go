@@ -78,7 +78,9 @@ func TestNamespace(t *testing.T) {
 
 func TestOrdering(t *testing.T) {
 	t.Parallel()
-	c, ctx := client(t)
+	// One member alone never goes back; to another one that lags a client may
+	// come at any time, which is what this wrapper is there to find out.
+	c, ctx := harness.Shared(t).ClientOfOne(t), harness.Context(t, testTimeout)
 	key := harness.Prefix(t)
 	violated := errors.New("a read went back in time")
 	kv := ordering.NewKV(c.KV, func(clientv3.Op, clientv3.OpResponse, int64) error { return violated })
@@ -259,7 +261,9 @@ func TestElection(t *testing.T) {
 
 func TestSTM(t *testing.T) {
 	t.Parallel()
-	c, ctx := client(t)
+	// After its first read an STM reads at that revision, serializably: from
+	// another member that may lag it is refused.
+	c, ctx := harness.Shared(t).ClientOfOne(t), harness.Context(t, testTimeout)
 	prefix := harness.Prefix(t)
 	const accounts, workers, transfers = 4, 4, 25
 	for i := range accounts {

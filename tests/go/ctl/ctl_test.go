@@ -28,20 +28,26 @@ func TestMain(m *testing.M) { harness.Main(m) }
 // find gives the path of a program of version 3.4.
 func find(t *testing.T, env, name string, versionArgs ...string) string {
 	t.Helper()
+	return findVersion(t, "3.4", env, name, versionArgs...)
+}
+
+// findVersion gives the path of a program of a version, or skips the test.
+func findVersion(t *testing.T, version, env, name string, versionArgs ...string) string {
+	t.Helper()
 	path := os.Getenv(env)
 	if path == "" {
 		path = name
 	}
 	path, err := exec.LookPath(path)
 	if err != nil {
-		t.Skipf("no %s: install %s 3.4 or name it in %s", name, name, env)
+		t.Skipf("no %s: install %s %s or name it in %s", name, name, version, env)
 	}
 	cmd := exec.Command(path, versionArgs...)
 	cmd.Env = append(os.Environ(), "ETCDCTL_API=3")
 	out, err := cmd.CombinedOutput()
 	harness.Fatal(t, err)
-	if !strings.Contains(strings.ToLower(string(out)), "version: 3.4.") {
-		t.Skipf("%s is not of version 3.4: %s", path, out)
+	if !strings.Contains(strings.ToLower(string(out)), "version: "+version+".") {
+		t.Skipf("%s is not of version %s: %s", path, version, out)
 	}
 	return path
 }
@@ -50,15 +56,20 @@ func find(t *testing.T, env, name string, versionArgs ...string) string {
 func runAll(t *testing.T, etcdctl string, s *harness.Server, steps []step) (*runner, []result) {
 	t.Helper()
 	r := &runner{etcdctl: etcdctl, addr: s.Addr, captured: map[string]string{}}
+	return r, r.runAll(t, steps, s.Version())
+}
+
+func (r *runner) runAll(t *testing.T, steps []step, on string) []result {
+	t.Helper()
 	results := make([]result, len(steps))
 	for i, step := range steps {
 		out, err := r.run(step)
 		if err != nil {
-			t.Errorf("steps.txt:%d [%s] on %s: %v", step.line, step.name, s.Version(), err)
+			t.Errorf("line %d [%s] on %s: %v", step.line, step.name, on, err)
 		}
 		results[i] = out
 	}
-	return r, results
+	return results
 }
 
 func TestEqualToEtcd34(t *testing.T) {
@@ -70,24 +81,37 @@ func TestEqualToEtcd34(t *testing.T) {
 	reference.Kill(t)
 	server := harness.StartAt(t, reference)
 	ours, got := runAll(t, etcdctl, server, steps)
-	for i, step := range steps {
-		t.Run(step.name, func(t *testing.T) {
-			where := fmt.Sprintf("steps.txt:%d: etcdctl %s: ", step.line, strings.Join(step.words, " "))
+	comparison{t, "steps.txt", steps, !server.Older("3.5")}.check(ours, got, theirs, want)
+}
+
+// comparison goes through what two servers made of the same steps.
+type comparison struct {
+	*testing.T
+	file  string
+	steps []step
+	// newer says that where a step has a newer answer, it is the right one.
+	newer bool
+}
+
+func (c comparison) check(ours *runner, got []result, theirs *runner, want []result) {
+	for i, s := range c.steps {
+		c.Run(s.name, func(t *testing.T) {
+			where := fmt.Sprintf("%s:%d: etcdctl %s: ", c.file, s.line, strings.Join(s.words, " "))
 			if want[i].vain != "" {
 				t.Errorf("%setcd itself gave %s: %s", where, want[i].vain, want[i].stdout)
 			}
-			if step.newer != nil && !server.Older("3.5") {
-				if !step.newer.MatchString(got[i].stdout) {
-					t.Errorf("%sstdout: got %q, want a match of %s", where, got[i].stdout, step.newer)
+			if s.newer != nil && c.newer {
+				if !s.newer.MatchString(got[i].stdout) {
+					t.Errorf("%sstdout: got %q, want a match of %s", where, got[i].stdout, s.newer)
 				}
 			} else {
-				harness.Equal(t, where+"stdout", fmt.Sprintf("%q", ours.normalise(got[i].stdout)), fmt.Sprintf("%q", theirs.normalise(want[i].stdout)))
+				harness.Equal(t, where+"stdout", fmt.Sprintf("%q", s.arranged(ours.normalise(got[i].stdout))), fmt.Sprintf("%q", s.arranged(theirs.normalise(want[i].stdout))))
 			}
-			harness.Equal(t, where+"stderr", ours.normalise(got[i].stderr), theirs.normalise(want[i].stderr))
+			harness.Equal(t, where+"stderr", s.arranged(ours.normalise(got[i].stderr)), s.arranged(theirs.normalise(want[i].stderr)))
 			harness.Equal(t, where+"exit", got[i].exit, want[i].exit)
 		})
 	}
-	t.Logf("%d commands compared", len(steps))
+	c.Logf("%d commands compared", len(c.steps))
 }
 
 var (
@@ -102,7 +126,7 @@ func TestCheckPerf(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	etcdctl, etcd := find(t, ctlEnv, "etcdctl", "version"), find(t, etcdEnv, "etcd", "--version")
-	servers := []*harness.Server{harness.StartBinary(t, etcd), harness.Start(t)}
+	servers := []*harness.Server{harness.StartBinary(t, etcd), harness.StartAlone(t)}
 	outputs := make([]string, len(servers))
 	var both sync.WaitGroup
 	for i, s := range servers {

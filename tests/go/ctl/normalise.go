@@ -3,6 +3,7 @@ package ctl
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -38,6 +39,42 @@ var rules = []rule{
 	{regexp.MustCompile(` {2,}`), "  ", "table padding, as wide as its cells"},
 }
 
+// clusterRules are what else is not compared where leaders are elected.
+var clusterRules = []rule{
+	{regexp.MustCompile(`("raft_?[tT]erm":)[0-9]+`), "${1}<term>", "raft term: how often was elected, json"},
+	{regexp.MustCompile(`("RaftTerm" : )[0-9]+`), "${1}<term>", "raft term, fields"},
+	{regexp.MustCompile(`((?:true|false), (?:true|false), )[0-9]+,`), "${1}<term>,", "raft term, simple"},
+	{regexp.MustCompile(`((?:true|false) \|\s+(?:true|false) \|\s+)[0-9]+( \|)`), "${1}<term>${2}", "raft term, table"},
+	{regexp.MustCompile(`(?m)^\{"level":.*\n`), "", "the client's own log: which address it tried"},
+	{regexp.MustCompile(`\b[0-9.]+(ns|µs|ms|s)( +│)`), "<time>${2}", "how long it took, table of 3.7"},
+	{regexp.MustCompile(`\b[0-9.]+ [kM]?B( +│)`), "<size>${1}", "size, table of 3.7"},
+	{regexp.MustCompile(`((?:true|false) +│ +(?:true|false) +│ +)[0-9]+( +│ +)[0-9]+( +│ +)[0-9]+( +│)`), "${1}<term>${2}<index>${3}<index>${4}", "raft term and index, table of 3.7"},
+	{regexp.MustCompile(`─{2,}`), "<line>", "table rules of 3.7"},
+	{regexp.MustCompile(`\b[0-9]+%`), "<percentage>", "share of the database that is free"},
+	{regexp.MustCompile(` +`), " ", "an id with leading zeros is padded"},
+}
+
+// initialCluster is printed sorted by ids, one of which depends on the time.
+var initialCluster = regexp.MustCompile(`ETCD_INITIAL_CLUSTER="([^"]*)"`)
+
+func sortInitialCluster(text string) string {
+	return initialCluster.ReplaceAllStringFunc(text, func(line string) string {
+		members := strings.Split(initialCluster.FindStringSubmatch(line)[1], ",")
+		slices.Sort(members)
+		return fmt.Sprintf("ETCD_INITIAL_CLUSTER=%q", strings.Join(members, ","))
+	})
+}
+
+// arranged brings lines whose order means nothing into one.
+func (s step) arranged(text string) string {
+	if !s.unordered {
+		return text
+	}
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
 // normalise applies the rules and names the captured ids.
 func (r *runner) normalise(text string) string {
 	for name, value := range r.captured {
@@ -50,6 +87,12 @@ func (r *runner) normalise(text string) string {
 	}
 	for _, rule := range rules {
 		text = rule.pattern.ReplaceAllString(text, rule.with)
+	}
+	if r.cluster {
+		for _, rule := range clusterRules {
+			text = rule.pattern.ReplaceAllString(text, rule.with)
+		}
+		text = sortInitialCluster(text)
 	}
 	return text
 }

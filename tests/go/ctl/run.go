@@ -31,8 +31,11 @@ type result struct {
 type runner struct {
 	etcdctl string
 	addr    string
-	// captured holds the words that steps kept, by name.
-	captured map[string]string
+	// given holds words that are the same on every server, captured those that
+	// steps kept, by name.
+	given, captured map[string]string
+	// cluster says that there are several members.
+	cluster bool
 }
 
 // screen collects a command's output and tells when more lines have come.
@@ -103,8 +106,10 @@ func contains(words []string, word string) bool {
 
 // expand puts captured words in the place of $NAME.
 func (r *runner) expand(text string) string {
-	for name, value := range r.captured {
-		text = strings.ReplaceAll(text, "$"+name, value)
+	for _, words := range []map[string]string{r.given, r.captured} {
+		for name, value := range words {
+			text = strings.ReplaceAll(text, "$"+name, value)
+		}
 	}
 	return text
 }

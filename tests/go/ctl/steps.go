@@ -1,8 +1,9 @@
-// Package ctl asks etcdctl 3.4 the same things of etcd 3.4 and of the server
-// under test, and compares what it prints, command by command.
+// Package ctl asks etcdctl the same things of etcd and of the server under test,
+// and compares what it prints, command by command: etcdctl 3.4 with one member,
+// 3.4 and 3.7 with three.
 //
-// Owns: the steps (steps.txt), their reading and their running.
-// Never: knows what an answer should be; etcd 3.4's is the right one.
+// Owns: the steps (steps.txt, steps_cluster.txt), their reading and their running.
+// Never: knows what an answer should be; etcd's is the right one.
 package ctl
 
 import (
@@ -21,6 +22,8 @@ type step struct {
 	capture *capture
 	// newer matches what servers from 3.5 on print where 3.4 prints something else.
 	newer *regexp.Regexp
+	// unordered says that the order of the output's lines means nothing.
+	unordered bool
 }
 
 type actionKind int
@@ -100,6 +103,8 @@ func (s *step) add(line string) error {
 		s.actions = append(s.actions, action{kind: actRun, words: words})
 	case "stop":
 		s.actions = append(s.actions, action{kind: actStop})
+	case "unordered":
+		s.unordered = true
 	case "newer":
 		compiled, err := regexp.Compile(rest)
 		if err != nil {

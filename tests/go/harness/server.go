@@ -1,25 +1,26 @@
 // Package harness starts the server under test and gives tests their clients.
 //
-// Owns: the server process, its ports and its temporary directory.
-// Gives: ready servers, clients on them, and the version gate.
+// Owns: the server processes, their ports and their temporary directories.
+// Gives: ready servers, alone or as members of a cluster, clients on them, and
+// the version gate.
 // Never: looks inside the server; everything goes through its public ports.
 //
 // The server is any etcd-compatible binary, named by CASTD_BIN. A second one,
-// named by CASTD_REFERENCE_ETCD, is started only by tests that compare.
+// named by CASTD_REFERENCE_ETCD, is started only by tests that compare. With
+// CASTD_MEMBERS=3 what Start gives is one member of a cluster of three.
 package harness
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,13 +36,17 @@ const (
 	BinaryEnv = "CASTD_BIN"
 	// ReferenceEnv names the variable that holds the path of a real etcd to compare with.
 	ReferenceEnv = "CASTD_REFERENCE_ETCD"
+	// MembersEnv names the variable that says how many members a server has.
+	MembersEnv = "CASTD_MEMBERS"
 
-	readyTimeout = 30 * time.Second
+	readyTimeout = 60 * time.Second
 	stopTimeout  = 15 * time.Second
 )
 
 // Server is one running member on loopback with a data directory of its own.
 type Server struct {
+	// Name is the member's name.
+	Name string
 	// Addr is host:port of the client listener (gRPC and HTTP).
 	Addr string
 	// MetricsAddr is host:port of the metrics listener.
@@ -49,19 +54,45 @@ type Server struct {
 	// PeerAddr is host:port of the peer listener.
 	PeerAddr string
 
-	binary  string
-	dir     string
-	extra   []string
+	binary string
+	dir    string
+	// bootstrap are the flags that say whom the member begins with.
+	bootstrap []string
+	extra     []string
+	// fellows are the members that a client of this one fails over to.
+	fellows []*Server
 	cmd     *exec.Cmd
 	exited  chan struct{}
 	version string
+	// conn is for the harness's own questions.
+	conn *grpc.ClientConn
 }
 
 // Start runs the server under test on a fresh directory and waits until it
-// serves; it is stopped, and its directory removed, when the test ends.
+// serves; it is stopped, and its directory removed, when the test ends. With
+// CASTD_MEMBERS=N it is the first of N members: what is killed and restarted is
+// this one, and its Client fails over to the others.
 func Start(t testing.TB, flags ...string) *Server {
 	t.Helper()
+	if Members() > 1 {
+		return StartCluster(t, Members(), flags...).Members[0]
+	}
+	return StartAlone(t, flags...)
+}
+
+// StartAlone is Start of a single member, whatever CASTD_MEMBERS says.
+func StartAlone(t testing.TB, flags ...string) *Server {
+	t.Helper()
 	return startForTest(t, binary(), flags)
+}
+
+// Members is how many members what Start gives has.
+func Members() int {
+	n, err := strconv.Atoi(os.Getenv(MembersEnv))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
 }
 
 // StartReference runs the etcd named by CASTD_REFERENCE_ETCD. The test is
@@ -78,7 +109,7 @@ func StartReference(t testing.TB, flags ...string) *Server {
 // StartAt is Start on the ports of a server that was killed.
 func StartAt(t testing.TB, killed *Server, flags ...string) *Server {
 	t.Helper()
-	s := Start(t, flags...)
+	s := StartAlone(t, flags...)
 	s.moveTo(t, killed)
 	return s
 }
@@ -88,7 +119,8 @@ func (s *Server) moveTo(t testing.TB, killed *Server) {
 	t.Helper()
 	s.Kill(t)
 	Fatal(t, os.RemoveAll(s.DataDir()))
-	s.Addr, s.MetricsAddr, s.PeerAddr = killed.Addr, killed.MetricsAddr, killed.PeerAddr
+	Fatal(t, s.takeAddresses(killed.Addr, killed.MetricsAddr, killed.PeerAddr))
+	s.beginAs("new", s)
 	s.Restart(t)
 }
 
@@ -112,13 +144,18 @@ func startForTest(t testing.TB, path string, flags []string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.removeAfter(t)
+	return s
+}
+
+// removeAfter ends the server with the test, and shows its log if that failed.
+func (s *Server) removeAfter(t testing.TB) {
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("last lines of the server's log:\n%s", s.logTail())
+			t.Logf("last lines of %s's log:\n%s", s.Name, s.logTail())
 		}
 		s.remove()
 	})
-	return s
 }
 
 var shared struct {
@@ -131,7 +168,7 @@ var shared struct {
 // use it keep to keys of their own (see Prefix) and never count revisions.
 func Shared(t testing.TB) *Server {
 	t.Helper()
-	shared.once.Do(func() { shared.server, shared.err = start(binary(), nil) })
+	shared.once.Do(func() { shared.server, shared.err = startShared() })
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
@@ -139,6 +176,17 @@ func Shared(t testing.TB) *Server {
 		t.Fatalf("the shared server is gone; last lines of its log:\n%s", shared.server.logTail())
 	}
 	return shared.server
+}
+
+func startShared() (*Server, error) {
+	if Members() == 1 {
+		return start(binary(), nil)
+	}
+	cluster, err := startCluster(binary(), Members(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return cluster.Members[0], nil
 }
 
 // Main is the body of a package's TestMain: it insists on CASTD_BIN, runs the
@@ -154,26 +202,47 @@ func Main(m *testing.M) {
 	}
 	code := m.Run()
 	if shared.server != nil {
-		shared.server.remove()
+		for _, s := range append(shared.server.fellows, shared.server) {
+			s.remove()
+		}
 	}
 	os.Exit(code)
 }
 
 func binary() string { return os.Getenv(BinaryEnv) }
 
-func start(path string, flags []string) (*Server, error) {
+// prepare gives a server its ports and its directory; nothing runs yet.
+func prepare(path, name string, flags []string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "conformance-")
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		Addr:        FreeAddr(),
-		MetricsAddr: FreeAddr(),
-		PeerAddr:    FreeAddr(),
-		binary:      path,
-		dir:         dir,
-		extra:       flags,
+		Name:   name,
+		binary: path,
+		dir:    dir,
+		extra:  flags,
 	}
+	return s, s.takeAddresses(FreeAddr(), FreeAddr(), FreeAddr())
+}
+
+// takeAddresses gives a server that does not run its addresses.
+func (s *Server) takeAddresses(client, metrics, peer string) error {
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
+	s.Addr, s.MetricsAddr, s.PeerAddr = client, metrics, peer
+	conn, err := grpc.NewClient(client, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	s.conn = conn
+	return err
+}
+
+func start(path string, flags []string) (*Server, error) {
+	s, err := prepare(path, "m1", flags)
+	if err != nil {
+		return nil, err
+	}
+	s.beginAs("new", s)
 	if err := s.launch(); err != nil {
 		s.remove()
 		return nil, err
@@ -181,17 +250,33 @@ func start(path string, flags []string) (*Server, error) {
 	return s, nil
 }
 
+// beginAs sets the flags of a start without data: the members to begin with.
+func (s *Server) beginAs(state string, members ...*Server) {
+	pairs := make([]string, len(members))
+	for i, m := range members {
+		pairs[i] = m.Name + "=" + m.PeerURL()
+	}
+	s.bootstrap = []string{"--initial-cluster=" + strings.Join(pairs, ","), "--initial-cluster-state=" + state}
+}
+
 // launch starts the process and returns when it has answered a linearizable read.
 func (s *Server) launch() error {
+	if err := s.spawn(); err != nil {
+		return err
+	}
+	return s.waitReady()
+}
+
+// spawn starts the process and does not wait for it.
+func (s *Server) spawn() error {
 	args := []string{
-		"--name=m1",
+		"--name=" + s.Name,
 		"--data-dir=" + s.DataDir(),
 		"--listen-client-urls=http://" + s.Addr,
 		"--advertise-client-urls=http://" + s.Addr,
 		"--listen-metrics-urls=http://" + s.MetricsAddr,
 		"--listen-peer-urls=http://" + s.PeerAddr,
-		"--initial-advertise-peer-urls=http://" + s.PeerAddr,
-		"--initial-cluster=m1=http://" + s.PeerAddr,
+		"--initial-advertise-peer-urls=" + s.PeerURL(),
 		"--logger=zap",
 		"--log-level=info",
 	}
@@ -200,7 +285,7 @@ func (s *Server) launch() error {
 		return err
 	}
 	defer log.Close()
-	s.cmd = exec.Command(s.binary, append(args, s.extra...)...)
+	s.cmd = exec.Command(s.binary, slices.Concat(args, s.bootstrap, s.extra)...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.Env = withoutEtcdVariables(os.Environ())
@@ -212,21 +297,16 @@ func (s *Server) launch() error {
 		_ = cmd.Wait()
 		close(exited)
 	}(s.cmd, s.exited)
-	return s.waitReady()
+	return nil
 }
 
 func (s *Server) waitReady() error {
-	conn, err := grpc.NewClient(s.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
-	if err := answer(ctx, conn, s.exited); err != nil {
-		return fmt.Errorf("%s is not ready: %w\n%s", s.binary, err, s.logTail())
+	if err := answer(ctx, s.conn, s.exited); err != nil {
+		return fmt.Errorf("%s (%s) is not ready: %w\n%s", s.Name, s.binary, err, s.logTail())
 	}
-	return s.readVersion(ctx, conn)
+	return s.readVersion(ctx, s.conn)
 }
 
 // answer returns when a linearizable read succeeds, or when the process ends.
@@ -263,6 +343,9 @@ func (s *Server) readVersion(ctx context.Context, conn *grpc.ClientConn) error {
 func (s *Server) DataDir() string { return filepath.Join(s.dir, "data") }
 
 func (s *Server) logPath() string { return filepath.Join(s.dir, "server.log") }
+
+// PeerURL is the URL by which the other members know this one.
+func (s *Server) PeerURL() string { return "http://" + s.PeerAddr }
 
 // Version is what the server's Status reports, such as 3.7.1.
 func (s *Server) Version() string { return s.version }
@@ -312,6 +395,9 @@ func (s *Server) remove() {
 		_ = s.cmd.Process.Kill()
 		<-s.exited
 	}
+	if s.conn != nil {
+		_ = s.conn.Close()
+	}
 	_ = os.RemoveAll(s.dir)
 }
 
@@ -325,10 +411,26 @@ func (s *Server) logTail() string {
 }
 
 // Client opens an official client on the server, closed when the test ends.
+// Of a cluster it knows all members.
 func (s *Server) Client(t testing.TB) *clientv3.Client {
 	t.Helper()
+	return openClient(t, append([]*Server{s}, s.fellows...)...)
+}
+
+// ClientOfOne opens an official client that knows this member only.
+func (s *Server) ClientOfOne(t testing.TB) *clientv3.Client {
+	t.Helper()
+	return openClient(t, s)
+}
+
+func openClient(t testing.TB, servers ...*Server) *clientv3.Client {
+	t.Helper()
+	endpoints := make([]string, len(servers))
+	for i, s := range servers {
+		endpoints[i] = s.Addr
+	}
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints:   []string{s.Addr},
+		Endpoints:   endpoints,
 		DialTimeout: 5 * time.Second,
 		Logger:      quietLogger,
 	})
@@ -349,66 +451,6 @@ func (s *Server) Conn(t testing.TB, opts ...grpc.DialOption) *grpc.ClientConn {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
-}
-
-// Needs skips the test on a real etcd older than major.minor. castd reports
-// the version it is compatible with, so nothing is skipped on it: a binary
-// that calls itself castd and reports less fails instead.
-func (s *Server) Needs(t testing.TB, minimum string) {
-	t.Helper()
-	if !versionLess(s.version, minimum) {
-		return
-	}
-	if s.IsCastd() {
-		t.Fatalf("castd reports version %s, less than the %s this test needs", s.version, minimum)
-	}
-	t.Skipf("etcd %s: needs %s", s.version, minimum)
-}
-
-// Older says whether the server is a real etcd older than major.minor.
-func (s *Server) Older(minimum string) bool { return versionLess(s.version, minimum) }
-
-// IsCastd asks the binary itself (--version).
-func (s *Server) IsCastd() bool {
-	out, err := exec.Command(s.binary, "--version").CombinedOutput()
-	return err == nil && strings.Contains(string(out), "castd Version:")
-}
-
-// versionLess compares the first numbers that both versions have.
-func versionLess(have, want string) bool {
-	var h, w [3]int
-	_, _ = fmt.Sscanf(have, "%d.%d.%d", &h[0], &h[1], &h[2])
-	_, _ = fmt.Sscanf(want, "%d.%d.%d", &w[0], &w[1], &w[2])
-	for i := range h {
-		if h[i] != w[i] {
-			return h[i] < w[i]
-		}
-	}
-	return false
-}
-
-// Ports come from below the range the kernel gives to outgoing connections, so
-// that nobody takes one while its server is down in a restart test. Each test
-// process walks on from a start of its own and hands out no port twice.
-const portsFrom, portCount = 12000, 20000
-
-var nextPort = func() *atomic.Int64 {
-	var n atomic.Int64
-	n.Store(rand.Int64N(portCount))
-	return &n
-}()
-
-// FreeAddr gives a loopback address that nobody listens on.
-func FreeAddr() string {
-	for {
-		addr := fmt.Sprintf("127.0.0.1:%d", portsFrom+nextPort.Add(1)%portCount)
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		_ = l.Close()
-		return addr
-	}
 }
 
 // withoutEtcdVariables drops ETCD_* and ETCDCTL_*, which would configure the server.

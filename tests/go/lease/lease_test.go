@@ -209,8 +209,11 @@ func TestLeases(t *testing.T) {
 	harness.Equal(t, "three", f.listed(), "11 12 13")
 	resp, err := f.lease.LeaseLeases(f.ctx, &pb.LeaseLeasesRequest{})
 	harness.Fatal(t, err)
-	ids := fmt.Sprint(resp.Leases[0].ID, resp.Leases[1].ID, resp.Leases[2].ID)
-	harness.Equal(t, "the first to expire comes first", ids, "13 12 11")
+	// Only the leader knows when they expire, and a member is asked what it knows.
+	if harness.Members() == 1 {
+		ids := fmt.Sprint(resp.Leases[0].ID, resp.Leases[1].ID, resp.Leases[2].ID)
+		harness.Equal(t, "the first to expire comes first", ids, "13 12 11")
+	}
 	_, err = f.lease.LeaseRevoke(f.ctx, &pb.LeaseRevokeRequest{ID: 12})
 	harness.Fatal(t, err)
 	harness.Equal(t, "two", f.listed(), "11 13")

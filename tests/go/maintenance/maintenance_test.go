@@ -2,6 +2,7 @@ package maintenance
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,9 @@ func TestStatus(t *testing.T) {
 	}
 	s := f.status()
 	harness.Equal(t, "header revision", s.Header.Revision, 21)
-	harness.Equal(t, "leader is the member itself", s.Leader, s.Header.MemberId)
+	if harness.Members() == 1 {
+		harness.Equal(t, "leader is the member itself", s.Leader, s.Header.MemberId)
+	}
 	harness.Equal(t, "term", s.RaftTerm, s.Header.RaftTerm)
 	harness.Equal(t, "no errors", len(s.Errors), 0)
 	harness.Equal(t, "no learner", s.IsLearner, false)
@@ -113,7 +116,12 @@ func TestQuotaRaisesTheAlarm(t *testing.T) {
 		_, err = f.kv.Put(f.ctx, &pb.PutRequest{Key: []byte(fmt.Sprint(i)), Value: []byte(value)})
 	}
 	harness.WantError(t, err, codes.ResourceExhausted, "etcdserver: mvcc: database space exceeded")
-	harness.Equal(t, "alarm", f.alarm(pb.AlarmRequest_GET, 0, pb.AlarmType_NONE), fmt.Sprintf("[%d NOSPACE]", f.status().Header.MemberId))
+	raised := f.alarm(pb.AlarmRequest_GET, 0, pb.AlarmType_NONE)
+	if harness.Members() == 1 {
+		harness.Equal(t, "alarm", raised, fmt.Sprintf("[%d NOSPACE]", f.status().Header.MemberId))
+	} else if !strings.Contains(raised, " NOSPACE]") { // by each member that found it out
+		t.Errorf("alarm: %q", raised)
+	}
 }
 
 func TestDefragment(t *testing.T) {
@@ -154,9 +162,12 @@ func TestMemberList(t *testing.T) {
 	for _, linearizable := range []bool{false, true} {
 		resp, err := pb.NewClusterClient(f.conn).MemberList(f.ctx, &pb.MemberListRequest{Linearizable: linearizable})
 		harness.Fatal(t, err)
-		harness.Equal(t, "members", len(resp.Members), 1)
-		m := resp.Members[0]
-		harness.Equal(t, "id", m.ID, resp.Header.MemberId)
+		harness.Equal(t, "members", len(resp.Members), harness.Members())
+		at := slices.IndexFunc(resp.Members, func(m *pb.Member) bool { return m.ID == resp.Header.MemberId })
+		if at < 0 {
+			t.Fatalf("the member that answers is not in its list: %v", resp)
+		}
+		m := resp.Members[at]
 		harness.Equal(t, "name", m.Name, "m1")
 		harness.Equal(t, "client URLs", fmt.Sprint(m.ClientURLs), fmt.Sprintf("[http://%s]", f.server.Addr))
 		harness.Equal(t, "peer URLs", fmt.Sprint(m.PeerURLs), fmt.Sprintf("[http://%s]", f.server.PeerAddr))
@@ -169,7 +180,7 @@ func TestMemberList(t *testing.T) {
 // Ids are made from the peer URLs, the name and the token, as in etcd.
 func TestIDsEqualTheReference(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := harness.StartAlone(t)
 	me := on(t, s).status().Header
 	s.Kill(t)
 	other := harness.StartReferenceAt(t, s)
@@ -187,7 +198,7 @@ func TestIDsAndTermAfterRestart(t *testing.T) {
 	after := on(t, f.server).status()
 	harness.Equal(t, "member", after.Header.MemberId, before.Header.MemberId)
 	harness.Equal(t, "cluster", after.Header.ClusterId, before.Header.ClusterId)
-	if after.RaftTerm <= before.RaftTerm {
+	if harness.Members() == 1 && after.RaftTerm <= before.RaftTerm {
 		t.Errorf("term %d before, %d after: a restart elects again", before.RaftTerm, after.RaftTerm)
 	}
 }
@@ -232,9 +243,12 @@ func TestClientMaintenance(t *testing.T) {
 	harness.Fatal(t, err)
 	members, err := c.MemberList(ctx)
 	harness.Fatal(t, err)
-	harness.Equal(t, "members", len(members.Members), 1)
+	harness.Equal(t, "members", len(members.Members), harness.Members())
 	harness.Fatal(t, c.Sync(ctx))
-	harness.Equal(t, "endpoints after a sync", fmt.Sprint(c.Endpoints()), fmt.Sprintf("[http://%s]", s.Addr))
+	harness.Equal(t, "endpoints after a sync", len(c.Endpoints()), harness.Members())
+	if own := "http://" + s.Addr; !slices.Contains(c.Endpoints(), own) {
+		t.Errorf("%s is not among the endpoints after a sync: %v", own, c.Endpoints())
+	}
 	started := time.Now()
 	_, err = c.Get(ctx, "a")
 	harness.Fatal(t, err)

@@ -1,7 +1,9 @@
 //! Starts the server under test and gives tests a client of the `etcd-client` crate.
 //!
-//! Owns: the server process and its temporary directory.
+//! Owns: the processes of the server's members and their temporary directories.
 //! Never: knows what server it is; `CASTD_BIN` names any etcd-compatible binary.
+//!
+//! With `CASTD_MEMBERS=3` a server is three members, and clients know all of them.
 
 use std::env;
 use std::fs::{self, File};
@@ -14,40 +16,108 @@ use etcd_client::{Client, Error};
 use tempfile::TempDir;
 
 /// How long a server may take until it answers.
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One running member; it is killed and its directory removed when dropped.
+/// A running server of one member or several; its processes are killed and
+/// their directories removed when it is dropped.
 pub struct Server {
-    /// `host:port` of the client listener.
-    pub address: String,
-    peer: String,
-    directory: TempDir,
-    process: Child,
+    members: Vec<Member>,
 }
 
 impl Server {
-    /// Starts the server on a fresh directory and waits until it answers.
+    /// Starts the server on fresh directories and waits until every member answers.
     pub async fn start() -> Self {
-        let directory = TempDir::new().expect("a temporary directory");
-        let address = free_address();
-        let peer = free_address();
-        let process = launch(&directory, &address, &peer);
-        let server = Self { address, peer, directory, process };
-        server.wait_until_ready().await;
-        server
+        let mut members: Vec<Member> = (1..=member_count()).map(Member::new).collect();
+        let pairs: Vec<String> =
+            members.iter().map(|m| format!("{}=http://{}", m.name, m.peer)).collect();
+        let initial_cluster = pairs.join(",");
+        for member in &mut members {
+            member.initial_cluster.clone_from(&initial_cluster);
+            member.launch();
+        }
+        for member in &members {
+            member.wait_until_ready().await;
+        }
+        Self { members }
     }
 
-    /// Ends the process with SIGKILL and starts it again on the same directory.
+    /// How many members it has.
+    #[must_use]
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Ends a member with SIGKILL and starts it again on the same directory.
     pub async fn kill_and_restart(&mut self) {
-        self.process.kill().expect("the process was running");
-        self.process.wait().expect("the process can be waited for");
-        self.process = launch(&self.directory, &self.address, &self.peer);
-        self.wait_until_ready().await;
+        let member = &mut self.members[0];
+        member.kill();
+        member.launch();
+        member.wait_until_ready().await;
     }
 
-    /// A new connection.
+    /// A new client of all members.
     pub async fn client(&self) -> Client {
-        Client::connect([&self.address], None).await.expect("a connection")
+        let addresses: Vec<&str> = self.members.iter().map(|m| m.address.as_str()).collect();
+        Client::connect(addresses, None).await.expect("a connection")
+    }
+}
+
+/// One member and its directory.
+struct Member {
+    name: String,
+    address: String,
+    peer: String,
+    initial_cluster: String,
+    directory: TempDir,
+    process: Option<Child>,
+}
+
+impl Member {
+    /// Reserves what a member needs; nothing runs yet.
+    fn new(number: usize) -> Self {
+        Self {
+            name: format!("m{number}"),
+            address: free_address(),
+            peer: free_address(),
+            initial_cluster: String::new(),
+            directory: TempDir::new().expect("a temporary directory"),
+            process: None,
+        }
+    }
+
+    fn launch(&mut self) {
+        let binary =
+            env::var_os("CASTD_BIN").expect("CASTD_BIN must name the server binary to test");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("a log file can be written");
+        let Self { name, address, peer, initial_cluster, .. } = self;
+        let process = Command::new(binary)
+            .arg(format!("--name={name}"))
+            .arg("--data-dir")
+            .arg(self.directory.path().join("data"))
+            .arg(format!("--listen-client-urls=http://{address}"))
+            .arg(format!("--advertise-client-urls=http://{address}"))
+            .arg(format!("--listen-peer-urls=http://{peer}"))
+            .arg(format!("--initial-advertise-peer-urls=http://{peer}"))
+            .arg(format!("--initial-cluster={initial_cluster}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        self.process = Some(process);
+    }
+
+    /// Ends the process, if it runs.
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Both fail only when the process is gone already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 
     async fn wait_until_ready(&self) {
@@ -56,7 +126,7 @@ impl Server {
             match self.ask().await {
                 Ok(()) => return,
                 Err(error) if Instant::now() > deadline => {
-                    let log = fs::read_to_string(log_path(&self.directory)).unwrap_or_default();
+                    let log = fs::read_to_string(self.log_path()).unwrap_or_default();
                     panic!("not ready within {READY_TIMEOUT:?}: {error}\n{log}");
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -68,38 +138,21 @@ impl Server {
         let mut client = Client::connect([&self.address], None).await?;
         client.get("ready", None).await.map(drop)
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only when the process is gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("server.log")
     }
 }
 
-fn launch(directory: &TempDir, address: &str, peer: &str) -> Child {
-    let binary = env::var_os("CASTD_BIN").expect("CASTD_BIN must name the server binary to test");
-    let log =
-        File::options().create(true).append(true).open(log_path(directory)).expect("a log file");
-    Command::new(binary)
-        .arg("--name=m1")
-        .arg("--data-dir")
-        .arg(directory.path().join("data"))
-        .arg(format!("--listen-client-urls=http://{address}"))
-        .arg(format!("--advertise-client-urls=http://{address}"))
-        .arg(format!("--listen-peer-urls=http://{peer}"))
-        .arg(format!("--initial-advertise-peer-urls=http://{peer}"))
-        .arg(format!("--initial-cluster=m1=http://{peer}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("the binary starts")
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
-fn log_path(directory: &TempDir) -> PathBuf {
-    directory.path().join("server.log")
+/// How many members a server has: `CASTD_MEMBERS`, or one.
+fn member_count() -> usize {
+    env::var("CASTD_MEMBERS").ok().and_then(|n| n.parse().ok()).filter(|n| *n > 0).unwrap_or(1)
 }
 
 /// An address that nobody listens on at the moment.

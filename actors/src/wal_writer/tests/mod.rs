@@ -11,9 +11,9 @@ use std::sync::Arc;
 use raft::eraftpb::{Entry, HardState};
 
 use super::keeper::{Keeper, Pool};
-use super::recovery::{create_on, open_on};
+use super::recovery::{create_on, open_behind_on, open_on};
 use super::sim_disk::SimDisk;
-use super::{Append, Identity, Recovered, Wal, WalError, WalOptions};
+use super::{Append, Identity, Recovered, SnapshotMarker, Wal, WalError, WalOptions};
 
 const IDENTITY: Identity = Identity { cluster_id: 0xc1, member_id: 0x11 };
 
@@ -35,6 +35,11 @@ fn try_open(disk: &SimDisk, after_index: u64) -> Result<(Wal, Recovered), WalErr
 
 fn open(disk: &SimDisk, after_index: u64) -> (Wal, Recovered) {
     try_open(disk, after_index).unwrap()
+}
+
+fn open_behind(disk: &SimDisk, index: u64, term: u64) -> Result<(Wal, Recovered), WalError> {
+    let marker = SnapshotMarker { index, term, ..SnapshotMarker::default() };
+    open_behind_on(Arc::new(disk.clone()), options(4096), &marker, at_once)
 }
 
 fn entry(index: u64, term: u64, bytes: usize) -> Entry {

@@ -1,7 +1,6 @@
 //! Each rule of the log, on its own.
 
 use super::*;
-use crate::wal_writer::{SnapshotMarker, WalError};
 
 #[test]
 fn what_was_put_is_there_after_opening() {
@@ -72,6 +71,53 @@ fn what_breaks_rafts_rules_is_refused() {
     assert!(refused(vec![], Some(hard_state(0, 1, 3))), "a term that goes back");
     let old = SnapshotMarker { index: 2, ..SnapshotMarker::default() };
     assert!(matches!(wal.restart_behind(&old), Err(WalError::OutOfOrder(_))));
+}
+
+#[test]
+fn a_log_that_a_snapshot_left_behind_is_restarted_once() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk, 4096);
+    put(&mut wal, entries(1..=30, 2, 200), Some(hard_state(3, 9, 20)));
+    drop(wal);
+    let refused = try_open(&disk, 50).err().expect("the log does not reach the sealed state");
+    assert!(matches!(refused, WalError::EndsTooEarly { .. }), "{refused}");
+    let (mut wal, recovered) = open_behind(&disk, 50, 3).unwrap();
+    assert_eq!(recovered.hard_state, hard_state(3, 9, 50), "the vote of this term is kept");
+    assert_eq!((indexes(&recovered), recovered.after_term), (vec![], Some(3)));
+    put(&mut wal, entries(51..=53, 3, 10), Some(hard_state(3, 9, 52)));
+    drop(wal);
+    for (_, recovered) in [open_behind(&disk, 50, 3).unwrap(), open(&disk, 50)] {
+        assert_eq!(indexes(&recovered), [51, 52, 53], "it is not restarted again");
+        assert_eq!(recovered.hard_state, hard_state(3, 9, 52));
+    }
+    assert!(try_open(&disk, 30).is_err(), "an older state does not fit any more");
+}
+
+#[test]
+fn a_snapshots_term_is_not_gone_back_behind_and_entries_it_replaced_are_gone() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk, 4096);
+    // Entries of a leader that lost, further than the snapshot.
+    put(&mut wal, entries(1..=40, 2, 100), Some(hard_state(2, 9, 10)));
+    drop(wal);
+    let (wal, recovered) = open_behind(&disk, 30, 5).unwrap();
+    assert_eq!(recovered.hard_state, hard_state(5, 0, 30), "nobody has this vote yet");
+    assert_eq!((recovered.entries.len(), wal.last_index()), (0, 30));
+    drop(wal);
+    let (_, recovered) = open(&disk, 30);
+    assert_eq!((recovered.after_term, recovered.entries.len()), (Some(5), 0));
+}
+
+#[test]
+fn a_log_that_holds_the_snapshots_entry_stays_and_one_that_went_beyond_is_refused() {
+    let disk = SimDisk::default();
+    let mut wal = create(&disk, 4096);
+    put(&mut wal, entries(1..=40, 2, 100), Some(hard_state(2, 9, 35)));
+    drop(wal);
+    let (wal, recovered) = open_behind(&disk, 30, 2).unwrap();
+    assert_eq!(indexes(&recovered), (31..=40).collect::<Vec<_>>());
+    drop(wal);
+    assert!(open_behind(&disk, 30, 3).is_err(), "what was committed is not thrown away");
 }
 
 #[test]

@@ -214,7 +214,8 @@ fn sum_up(
         events,
         events_per_second: events as f64 / measured.seconds,
         latency: seen.latencies.summary(),
-        server_cpu_us_per_event: measured.cost.server.map(|server| per_event(server.cpu)),
+        server_cpu_us_per_event: (!measured.cost.servers.is_empty())
+            .then(|| per_event(measured.cost.servers.iter().map(|server| server.cpu).sum())),
         generator_cpu_us_per_event: per_event(measured.cost.generator_cpu),
         missing: sum(&|(key, account)| account.missing(logs[*key as usize])),
         doubled: sum(&|(_, account)| account.doubled),

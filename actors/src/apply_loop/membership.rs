@@ -1,0 +1,75 @@
+//! What a committed change of the membership means: for the list of members,
+//! and for raft.
+
+use castd_proto::castdpb::MemberChange;
+use castd_proto::castdpb::member_change::Kind;
+use prost::Message;
+use raft::eraftpb::{ConfChange, ConfChangeType, Entry, EntryType};
+
+use crate::cluster::ClusterState;
+use crate::mvcc::OperationName;
+use crate::shared::Error;
+
+/// A decided change.
+#[derive(Debug)]
+pub(super) struct Decision {
+    /// The operation's name, for figures.
+    pub name: OperationName,
+    /// What raft has to do; `node_id` is 0 when nothing.
+    pub step: ConfChange,
+    /// What the proposer hears.
+    pub outcome: Result<(), Error>,
+}
+
+/// Carries out the membership change in `entry`.
+///
+/// # Errors
+/// When the entry cannot be read.
+pub(super) fn decide(cluster: &mut ClusterState, entry: &Entry) -> Result<Decision, String> {
+    if entry.entry_type() != EntryType::EntryConfChange {
+        return Err("it is a joint membership change, which nobody proposes".to_owned());
+    }
+    let wish = ConfChange::decode(&entry.data[..]).map_err(|error| error.to_string())?;
+    let change = MemberChange::decode(&wish.context[..]).map_err(|error| error.to_string())?;
+    let outcome = cluster.change(&change);
+    match outcome {
+        Ok(()) => tracing::info!(
+            { "member-id" = format!("{:x}", change.member_id),
+              kind = change.kind().as_str_name(),
+              learner = change.is_learner,
+              peer_urls = ?change.peer_urls },
+            "changed the membership"
+        ),
+        Err(error) => tracing::warn!(
+            { "member-id" = format!("{:x}", change.member_id),
+              kind = change.kind().as_str_name(),
+              %error },
+            "refused a change of the membership"
+        ),
+    }
+    let name = match change.kind() {
+        Kind::Add => OperationName::ClusterMemberAdd,
+        Kind::Promote => OperationName::ClusterMemberPromote,
+        Kind::Remove => OperationName::ClusterMemberRemove,
+    };
+    let mut step = conf_change(&change);
+    if outcome.is_err() {
+        step.node_id = raft::INVALID_ID;
+    }
+    Ok(Decision { name, step, outcome })
+}
+
+/// A change in raft's form.
+pub fn conf_change(change: &MemberChange) -> ConfChange {
+    let change_type = match change.kind() {
+        Kind::Add if change.is_learner => ConfChangeType::AddLearnerNode,
+        Kind::Add | Kind::Promote => ConfChangeType::AddNode,
+        Kind::Remove => ConfChangeType::RemoveNode,
+    };
+    ConfChange {
+        change_type: change_type.into(),
+        node_id: change.member_id,
+        context: change.encode_to_vec().into(),
+        ..ConfChange::default()
+    }
+}

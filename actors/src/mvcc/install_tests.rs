@@ -1,0 +1,279 @@
+//! The actor when a snapshot comes: what it tells whom, and in which order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use castd_proto::etcdserverpb::{LeaseGrantRequest, PutRequest};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use futures::{FutureExt, StreamExt};
+use prometheus::Registry;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::apply_loop::Install;
+use crate::checkpointer::{
+    CheckpointEvents, CheckpointMetrics, CheckpointStore, Checkpointer, CheckpointerOptions,
+    LoadVisitor, LoadedMeta, Reclaim, SealJob, Sealed, StoreError,
+};
+use crate::cluster::ClusterState;
+use crate::lease_manager::LeaseMessage;
+use crate::raft_node::RaftCompletion;
+use crate::shared::{Outlet, Published, Switchboard, ThreadInlet};
+use crate::snapshot::{Export, Exporter, Spool, SpoolWriter};
+use crate::wal_writer::Identity;
+use crate::watch_hub::HubMessage;
+
+const IDENTITY: Identity = Identity { cluster_id: 9, member_id: 2 };
+/// Bounds a wait for another thread.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A disk that shows each seal and ends it when it is told to.
+struct Gate {
+    begun: Sender<SealJob>,
+    go_on: Receiver<()>,
+}
+
+impl CheckpointStore for Gate {
+    fn sealed(&self) -> Option<LoadedMeta> {
+        None
+    }
+
+    fn load(&mut self, _: LoadVisitor<'_>) -> Result<Option<LoadedMeta>, StoreError> {
+        Ok(None)
+    }
+
+    fn seal(&mut self, job: &SealJob) -> Result<Sealed, StoreError> {
+        self.begun.send(job.clone()).expect("the test waits for it");
+        self.go_on.recv().expect("the test lets it go on");
+        Ok(Sealed {
+            applied_index: job.applied_index,
+            applied_term: job.applied_term,
+            bytes_written: 0,
+            took: Duration::ZERO,
+            volumes: 1,
+            volumes_written: 1,
+            volumes_retired: 0,
+            disk_bytes: 0,
+            // The volumes of a state that grew are older than it.
+            clean_floor: if job.reclaim == Reclaim::Replace { job.compact_revision } else { -1 },
+        })
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+}
+
+struct Events(ThreadInlet<MvccMessage>);
+
+impl CheckpointEvents for Events {
+    fn sealed(&mut self, sealed: Sealed) {
+        self.0.send_blocking(MvccMessage::Sealed(sealed));
+    }
+
+    fn failed(&mut self, error: StoreError) {
+        panic!("{error}");
+    }
+}
+
+/// Mvcc on its thread, and the test on all of its edges.
+struct World {
+    dir: tempfile::TempDir,
+    mvcc: ThreadInlet<MvccMessage>,
+    thread: JoinHandle<()>,
+    view: Published<View>,
+    raft: Outlet<RaftCompletion>,
+    leases: Outlet<LeaseMessage>,
+    hub: Outlet<HubMessage>,
+    begun: Receiver<SealJob>,
+    go_on: Sender<()>,
+}
+
+impl World {
+    fn new() -> Self {
+        let board = Switchboard::default();
+        let (mvcc, outlet) = board.thread_mailbox("mvcc", 16);
+        let (raft_inlet, raft) = board.mailbox("raft", 16);
+        let (leases_inlet, leases) = board.mailbox("leases", 16);
+        let (hub_inlet, hub) = board.mailbox("hub", 16);
+        let (begin, begun) = bounded(1);
+        let (go_on, gate) = bounded(1);
+        let registry = Registry::new();
+        let checkpointer = Checkpointer::start(
+            Box::new(Gate { begun: begin, go_on: gate }),
+            Box::new(Events(mvcc.clone())),
+            CheckpointMetrics::register(&registry).unwrap(),
+            &CheckpointerOptions::default(),
+        )
+        .unwrap();
+        let store = Store::default();
+        let view = Published::new(store.view(1, 1, Arc::new(ClusterState::default())));
+        let edges = MvccEdges {
+            raft: raft_inlet,
+            leases: leases_inlet,
+            hub: hub_inlet,
+            checkpointer: checkpointer.link(),
+        };
+        let policy = SealPolicy { log_bytes: u64::MAX, entries: 3 };
+        let metrics = MvccMetrics::new(&registry).unwrap();
+        let actor = Mvcc::new(IDENTITY, store, view.clone(), edges, policy, Duration::MAX, metrics);
+        let thread = std::thread::spawn(move || actor.run(&outlet));
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, mvcc, thread, view, raft, leases, hub, begun, go_on }
+    }
+
+    fn apply(&self, index: u64, key: &str) {
+        let kind = OperationKind::Put(PutRequest { key: key.to_owned().into(), ..put() });
+        let operation = Operation { name: OperationName::Put, kind, reply: None };
+        let cluster = Arc::new(ClusterState::default());
+        let operations = vec![operation];
+        let batch = ApplyBatch { index, term: 2, log_bytes: 1, cluster, operations };
+        self.mvcc.send_blocking(MvccMessage::Apply(batch));
+    }
+
+    fn install(&self, spool: Spool) {
+        let install = Install { index: spool.index(), term: spool.term(), spool };
+        self.mvcc.send_blocking(MvccMessage::Install(install));
+    }
+
+    fn begun(&self) -> SealJob {
+        self.begun.recv_timeout(PATIENCE).expect("a seal begins")
+    }
+
+    fn end(self) {
+        self.mvcc.send_blocking(MvccMessage::Stop);
+        self.thread.join().unwrap();
+    }
+}
+
+fn next<M>(outlet: &mut Outlet<M>, waiting: &mut Vec<M>) -> M {
+    if waiting.is_empty() {
+        waiting.extend(futures::executor::block_on(outlet.next()).expect("Mvcc runs"));
+    }
+    waiting.remove(0)
+}
+
+fn put() -> PutRequest {
+    PutRequest { value: Bytes::from_static(b"v"), ..PutRequest::default() }
+}
+
+/// Another member's state at index 50, as it arrives.
+fn received(dir: &Path, revisions: i64) -> Spool {
+    let mut store = Store::default();
+    store.lease_grant(&LeaseGrantRequest { id: 7, ttl: 60 }).unwrap();
+    store.lease_checkpoint(7, 20);
+    for number in 2..=revisions {
+        let key = format!("theirs/{number}").into();
+        store.put(PutRequest { key, lease: 7, ..put() }).unwrap();
+    }
+    store.finish_batch();
+    let cluster = ClusterState { version: Some("3.7.0".to_owned()), ..Default::default() };
+    let meta = StoreMeta {
+        cluster_id: IDENTITY.cluster_id,
+        member_id: 1,
+        revision: store.revision(),
+        compact_revision: store.compact_revision(),
+        leases: store.lease_meta(),
+        cluster: cluster.clone(),
+        origin: Origin::Log,
+    };
+    let export = Export::new(meta, Arc::new(store.view(50, 4, Arc::new(cluster))));
+    let mut writer = SpoolWriter::create(dir).unwrap();
+    export.into_pieces(1000).for_each(|piece| writer.write(&piece).unwrap());
+    writer.finish().unwrap()
+}
+
+fn meta_of(job: &SealJob) -> StoreMeta {
+    StoreMeta::from_bytes(&job.meta).unwrap()
+}
+
+#[test]
+fn a_snapshot_waits_for_the_seal_under_way_and_is_sealed_whole() {
+    let mut world = World::new();
+    let waiting = &mut Vec::new();
+    (2..=4).for_each(|index| world.apply(index, "mine"));
+    let grown = world.begun();
+    assert_eq!((grown.applied_index, meta_of(&grown).origin), (4, Origin::Log));
+    let spool = received(world.dir.path(), 30);
+    world.install(spool);
+    for index in 2..=4 {
+        assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Applied { index });
+    }
+
+    // Readers and watchers have it while the old seal goes on.
+    let told = &mut Vec::new();
+    for _ in 2..=4 {
+        assert!(matches!(next(&mut world.hub, told), HubMessage::Events(_)));
+    }
+    let HubMessage::Replaced(view) = next(&mut world.hub, told) else { panic!("not replaced") };
+    assert_eq!((view.applied_index(), view.applied_term(), view.revision()), (50, 4, 30));
+    assert!(Arc::ptr_eq(&view, &world.view.get()));
+    assert_eq!(view.cluster().version.as_deref(), Some("3.7.0"));
+    let LeaseMessage::Reset(leases) = next(&mut world.leases, &mut Vec::new()) else {
+        panic!("leases were not reset")
+    };
+    assert_eq!(leases, [(7, 60, 20)]);
+    assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 0, "the file is gone");
+
+    assert!(world.begun.is_empty(), "there is one seal at a time");
+    world.go_on.send(()).unwrap();
+    assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Sealed { index: 4 });
+    let whole = world.begun();
+    assert_eq!((whole.applied_index, whole.applied_term), (50, 4));
+    assert_eq!(whole.reclaim, Reclaim::Replace);
+    let meta = meta_of(&whole);
+    assert_eq!((meta.origin, meta.member_id, meta.revision), (Origin::Installed, 2, 30));
+    assert_eq!(meta.leases, leases);
+    let early = world.raft.next().now_or_never();
+    assert!(waiting.is_empty() && early.is_none(), "it is not installed before it is durable");
+    world.go_on.send(()).unwrap();
+    assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Installed { index: 50 });
+
+    // The log goes on behind it, and its next seal is an ordinary one.
+    (51..=53).for_each(|index| world.apply(index, "mine"));
+    for index in 51..=53 {
+        assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Applied { index });
+    }
+    let next_one = world.begun();
+    assert_eq!((next_one.applied_index, next_one.reclaim), (53, Reclaim::Paced));
+    assert_eq!(meta_of(&next_one).origin, Origin::Log);
+    assert_eq!(meta_of(&next_one).revision, 33);
+    world.go_on.send(()).unwrap();
+    assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Sealed { index: 53 });
+    world.end();
+}
+
+#[test]
+fn a_snapshot_that_finds_nothing_under_way_is_sealed_at_once() {
+    let mut world = World::new();
+    let spool = received(world.dir.path(), 5);
+    world.install(spool);
+    let whole = world.begun();
+    assert_eq!((whole.applied_index, whole.reclaim), (50, Reclaim::Replace));
+    world.go_on.send(()).unwrap();
+    let completion = next(&mut world.raft, &mut Vec::new());
+    assert_eq!(completion, RaftCompletion::Installed { index: 50 });
+
+    // What it has now it can pass on.
+    let exporter = Exporter::new(world.mvcc.clone(), Arc::new(Semaphore::new(1)));
+    let export = futures::executor::block_on(exporter.export()).unwrap();
+    assert_eq!((export.index(), export.term()), (50, 4));
+    world.end();
+}
+
+#[test]
+#[should_panic(expected = "cannot be installed")]
+fn a_snapshot_that_was_damaged_on_this_disk_ends_the_member() {
+    let world = World::new();
+    let spool = received(world.dir.path(), 5);
+    let mut bytes = std::fs::read(spool.path()).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(spool.path(), bytes).unwrap();
+    world.install(spool);
+    let panic = world.thread.join().expect_err("it must not go on");
+    std::panic::resume_unwind(panic);
+}

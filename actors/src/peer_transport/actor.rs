@@ -1,0 +1,311 @@
+//! The shell: messages to their links, and what the links notice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, AsyncContext, Context, StreamHandler};
+use raft::eraftpb::Message;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::link::{self, Asked, LinkBasics, LinkDoor, Losses};
+use super::messages::{Notice, PeerMessage, PeerStatus};
+use super::metrics::PeerMetrics;
+use super::pacing::Gate;
+use super::queue::Lane;
+use super::settings::PeerSettings;
+use super::snapshot_lane::{Parting, SnapshotSource};
+use super::wire::{Caller, Refusal};
+use crate::cluster::ClusterState;
+use crate::raft_node::RaftInbound;
+use crate::shared::{Inlet, Outlet, Published};
+
+/// How often links are looked after.
+const ROUND: Duration = Duration::from_secs(1);
+/// How often the same refusal is logged.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// Callers whose refusals are remembered: anyone can call.
+const REFUSED_MAX: usize = 64;
+
+/// Where PeerTransport sends to, and where it is heard.
+#[derive(Clone)]
+pub struct PeerEdges {
+    /// What raft is told goes here.
+    pub raft: Inlet<RaftInbound>,
+    /// PeerTransport's own mailbox, for its links.
+    pub transport: Inlet<PeerMessage>,
+    /// Which members can be reached is shown here.
+    pub status: Published<PeerStatus>,
+    /// Gives the state that snapshots are made of.
+    pub snapshots: Arc<dyn SnapshotSource>,
+}
+
+/// The actor; see the module's text.
+pub struct PeerTransport {
+    settings: Arc<PeerSettings>,
+    edges: PeerEdges,
+    messages: Option<Outlet<PeerMessage>>,
+    metrics: PeerMetrics,
+    cluster: Option<Arc<ClusterState>>,
+    links: BTreeMap<u64, LinkDoor>,
+    links_made: u64,
+    status: PeerStatus,
+    refusals: HashMap<(u64, Refusal), Gate>,
+}
+
+impl PeerTransport {
+    /// The actor over its mailbox. It has no links before it is told who the members are.
+    pub fn new(
+        settings: PeerSettings,
+        edges: PeerEdges,
+        messages: Outlet<PeerMessage>,
+        metrics: PeerMetrics,
+    ) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            edges,
+            messages: Some(messages),
+            metrics,
+            cluster: None,
+            links: BTreeMap::new(),
+            links_made: 0,
+            status: PeerStatus::default(),
+            refusals: HashMap::new(),
+        }
+    }
+
+    fn handle(&mut self, message: PeerMessage) {
+        match message {
+            PeerMessage::Send(messages) => messages.into_iter().for_each(|m| self.send(m)),
+            PeerMessage::Members(cluster) => {
+                self.cluster = Some(cluster);
+                self.meet_members();
+            }
+            PeerMessage::Ask { to, question, reply } => {
+                self.ask(to, Asked::new(question, reply));
+            }
+            PeerMessage::Notice(notice) => self.notice(notice),
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        let Some(lane) = Lane::of(message.msg_type()) else {
+            return self.metrics.undeliverable();
+        };
+        if lane == Lane::Snapshot {
+            return self.send_snapshot(message);
+        }
+        let Some(link) = self.links.get(&message.to) else {
+            return self.metrics.undeliverable();
+        };
+        let (queue, dropped) = match lane {
+            Lane::Urgent => (&link.urgent, &link.figures.dropped_urgent),
+            Lane::Bulk | Lane::Snapshot => (&link.bulk, &link.figures.dropped_bulk),
+        };
+        if queue.offer(message).is_err() {
+            dropped.inc();
+            link.figures.send_failures.inc();
+            link.losses.tell();
+        }
+    }
+
+    fn send_snapshot(&mut self, message: Message) {
+        let to = message.to;
+        // When it is dropped, raft is told.
+        let parting = Parting::new(message, self.edges.raft.clone());
+        let Some(link) = self.links.get(&to) else {
+            return self.metrics.undeliverable();
+        };
+        if link.snapshots.try_send(parting).is_err() {
+            link.figures.dropped_snapshots.inc();
+        }
+    }
+
+    fn ask(&mut self, to: u64, asked: Asked) {
+        let Some(link) = self.links.get(&to) else { return asked.refuse() };
+        if let Err(TrySendError::Full(asked) | TrySendError::Closed(asked)) =
+            link.asks.try_send(asked)
+        {
+            asked.refuse();
+        }
+    }
+
+    /// Makes links to those who are in the cluster, and drops those to who are not.
+    fn meet_members(&mut self) {
+        let Some(cluster) = self.cluster.clone() else { return };
+        let us = self.settings.identity.member_id;
+        let gone = |id: &u64| !cluster.members.contains_key(id);
+        for id in self.links.keys().copied().filter(gone).collect::<Vec<_>>() {
+            self.part(id, "removed from the cluster");
+        }
+        for member in cluster.members.values().filter(|member| member.id != us) {
+            match self.links.get(&member.id) {
+                Some(link) if link.urls == member.peer_urls => continue,
+                Some(_) => self.part(member.id, "it moved"),
+                None => {}
+            }
+            self.link(member.id, member.peer_urls.clone());
+        }
+        self.show();
+    }
+
+    fn link(&mut self, peer: u64, urls: Vec<String>) {
+        let figures = self.metrics.link(self.settings.identity.member_id, peer);
+        figures.known.set(1);
+        self.links_made += 1;
+        let basics = LinkBasics {
+            peer,
+            serial: self.links_made,
+            urls,
+            settings: Arc::clone(&self.settings),
+            caller: Caller::new(&self.settings, peer),
+            losses: Losses::new(peer, self.edges.raft.clone(), self.settings.tick),
+            figures,
+            transport: self.edges.transport.clone(),
+            wake: Arc::new(Notify::new()),
+        };
+        let link = link::start(basics, Arc::clone(&self.edges.snapshots));
+        tracing::info!(
+            { "remote-peer-id" = format!("{peer:x}"),
+              "remote-peer-urls" = format!("{:?}", link.urls) },
+            "started a peer's link"
+        );
+        self.links.insert(peer, link);
+    }
+
+    fn part(&mut self, peer: u64, reason: &str) {
+        self.inactive(peer, reason);
+        let Some(link) = self.links.remove(&peer) else { return };
+        link.figures.known.set(0);
+        tracing::info!({ "remote-peer-id" = format!("{peer:x}"), reason }, "stopped a peer's link");
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Up { peer, link } if self.is_current(peer, link) => self.active(peer),
+            Notice::Down { peer, link, error } if self.is_current(peer, link) => {
+                self.inactive(peer, &error);
+            }
+            // A link that was replaced meanwhile.
+            Notice::Up { .. } | Notice::Down { .. } => {}
+            Notice::Refused { peer, refusal } => self.refused(peer, refusal),
+            Notice::Caller(from) => {
+                if let Some(link) = self.links.get(&from) {
+                    link.wake.notify_waiters();
+                }
+            }
+            Notice::Turned { from, refusal } => self.turned(from, refusal),
+        }
+    }
+
+    fn is_current(&self, peer: u64, serial: u64) -> bool {
+        self.links.get(&peer).is_some_and(|link| link.serial == serial)
+    }
+
+    fn active(&mut self, peer: u64) {
+        if let Some(link) = self.links.get(&peer) {
+            link.figures.active.set(1);
+        }
+        self.status.active_since.insert(peer, Instant::now());
+        tracing::info!({ "remote-peer-id" = format!("{peer:x}") }, "peer became active");
+        self.show();
+    }
+
+    fn inactive(&mut self, peer: u64, reason: &str) {
+        if self.status.active_since.remove(&peer).is_none() {
+            return;
+        }
+        if let Some(link) = self.links.get(&peer) {
+            link.figures.active.set(0);
+            link.figures.disconnected.inc();
+        }
+        tracing::warn!(
+            { "remote-peer-id" = format!("{peer:x}"), error = reason },
+            "peer became inactive"
+        );
+        self.show();
+    }
+
+    /// Another member does not let us in.
+    fn refused(&mut self, peer: u64, refusal: Refusal) {
+        if refusal == Refusal::Removed && !self.status.removed {
+            self.status.removed = true;
+            self.show();
+        }
+        if self.is_news(peer, refusal) {
+            tracing::error!(
+                { "remote-peer-id" = format!("{peer:x}"), error = %refusal },
+                "a peer refuses this member"
+            );
+        }
+    }
+
+    /// A caller was not let in.
+    fn turned(&mut self, from: u64, refusal: Refusal) {
+        if self.is_news(from, refusal) {
+            tracing::warn!(
+                { "remote-peer-id" = format!("{from:x}"),
+                  "local-member-id" = format!("{:x}", self.settings.identity.member_id),
+                  "cluster-id" = format!("{:x}", self.settings.identity.cluster_id),
+                  error = %refusal },
+                "refused a peer's call"
+            );
+        }
+    }
+
+    fn is_news(&mut self, peer: u64, refusal: Refusal) -> bool {
+        if self.refusals.len() >= REFUSED_MAX {
+            self.refusals.clear();
+        }
+        let gate = self.refusals.entry((peer, refusal));
+        gate.or_insert_with(|| Gate::new(REFUSAL_LOG_INTERVAL)).pass(Instant::now())
+    }
+
+    fn show(&self) {
+        self.edges.status.set(Arc::new(self.status.clone()));
+    }
+
+    /// Starts those links again that ended by themselves.
+    fn restart_dead(&mut self) {
+        let dead = self.links.iter().filter(|(_, link)| link.is_dead());
+        for (peer, urls) in dead.map(|(id, link)| (*id, link.urls.clone())).collect::<Vec<_>>() {
+            tracing::error!({ "remote-peer-id" = format!("{peer:x}") }, "restarting a peer's link");
+            self.metrics.restarted();
+            self.inactive(peer, "the link ended");
+            self.link(peer, urls);
+        }
+    }
+
+    /// Runs `step`. What it leaves behind when it panics is not to be trusted, but all of
+    /// it can be made again: the links of the members known.
+    fn supervised(&mut self, step: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| step(self))).is_err() {
+            tracing::error!("PeerTransport failed; restarting every link");
+            self.metrics.restarted();
+            self.links.clear();
+            self.status.active_since.clear();
+            self.meet_members();
+        }
+    }
+}
+
+impl Actor for PeerTransport {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.add_stream(self.messages.take().expect("an actor starts once"));
+        context.run_interval(ROUND, |transport, _| transport.supervised(Self::restart_dead));
+    }
+}
+
+impl StreamHandler<Vec<PeerMessage>> for PeerTransport {
+    fn handle(&mut self, batch: Vec<PeerMessage>, _: &mut Self::Context) {
+        self.supervised(|transport| {
+            batch.into_iter().for_each(|message| transport.handle(message));
+        });
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {}
+}

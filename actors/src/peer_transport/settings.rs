@@ -1,0 +1,62 @@
+//! How the links are to behave.
+
+use std::time::Duration;
+
+use crate::wal_writer::Identity;
+
+/// How the links to other members are to behave.
+#[derive(Clone, Debug)]
+pub struct PeerSettings {
+    /// Who this member is.
+    pub identity: Identity,
+    /// The version it says it has, as `3.7.0`.
+    pub version: String,
+    /// The newest cluster version it can serve, as `3.7.0`.
+    pub cluster_version: String,
+    /// raft's tick: the loss of messages to a member is reported once in it.
+    pub tick: Duration,
+    /// How long a connection attempt may take, the other side's consent included.
+    pub connect_timeout: Duration,
+    /// How long the other side may give no sign of life before its connections are given up.
+    pub silence: Duration,
+    /// The shortest and the longest pause between connection attempts.
+    pub backoff: (Duration, Duration),
+    /// How long an answer to a question may take.
+    pub ask_timeout: Duration,
+    /// How often the round trip to a member is measured.
+    pub probe_interval: Duration,
+    /// The largest request of a client, in bytes; an entry is hardly larger.
+    pub max_request_bytes: usize,
+    /// How fast a snapshot is sent, in bytes a second.
+    pub snapshot_bytes_per_second: u64,
+    /// How long a snapshot may make no progress before it is given up.
+    pub snapshot_stall: Duration,
+}
+
+impl PeerSettings {
+    /// The usual settings for a member with this tick (the heartbeat interval) and
+    /// election timeout.
+    pub fn new(identity: Identity, version: &str, tick: Duration, election: Duration) -> Self {
+        Self {
+            identity,
+            version: version.to_owned(),
+            cluster_version: version.to_owned(),
+            tick,
+            connect_timeout: Duration::from_secs(1) + election.min(Duration::from_secs(4)),
+            silence: Duration::from_secs(5),
+            backoff: (Duration::from_millis(50), Duration::from_secs(1)),
+            ask_timeout: Duration::from_secs(5) + 2 * election,
+            probe_interval: Duration::from_secs(4),
+            max_request_bytes: 1536 << 10,
+            snapshot_bytes_per_second: 64 << 20,
+            snapshot_stall: Duration::from_secs(30),
+        }
+    }
+
+    /// The largest message that is taken off the wire, in bytes: a parcel holds up to
+    /// [`PARCEL_BYTES`](super::queue::PARCEL_BYTES) and one message more, whose entries
+    /// raft gathers up to a limit and one entry more.
+    pub(super) fn frame_bytes_max(&self) -> usize {
+        (64 << 20) + 4 * self.max_request_bytes
+    }
+}

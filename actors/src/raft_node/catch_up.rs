@@ -1,0 +1,179 @@
+//! Members that fell behind: how long the log is kept for others, and how a
+//! snapshot from another takes the place of this member's state.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use raft::eraftpb::{ConfState, Message, MessageType, Snapshot};
+use raft::{ProgressState, SnapshotStatus};
+
+use super::core::RaftCore;
+use super::settings::{Accepted, Effects};
+use crate::wal_writer::{Append, SnapshotMarker};
+
+/// Bytes of entries in memory from which on applied ones are given up early.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of entries that are kept for members to which a snapshot is on its
+/// way; they need what follows it.
+const CATCH_UP_BYTES_MAX: u64 = 512 << 20;
+
+/// Snapshots that arrive.
+#[derive(Debug)]
+pub(super) struct Installing<S> {
+    /// A state that raft has accepted, until its ready is taken.
+    arrived: Option<S>,
+    /// The snapshot that takes the state's place right now.
+    current: Option<SnapshotMarker>,
+    /// Appends that must not overtake it on the way to the WAL.
+    held: Vec<Append>,
+}
+
+impl<S> Default for Installing<S> {
+    fn default() -> Self {
+        Self { arrived: None, current: None, held: Vec::new() }
+    }
+}
+
+impl<S> Installing<S> {
+    /// Whether a snapshot is being installed or about to be.
+    pub(super) fn is_busy(&self) -> bool {
+        self.arrived.is_some() || self.current.is_some()
+    }
+
+    /// Holds an append back if it has to wait; gives it back otherwise.
+    pub(super) fn hold(&mut self, append: Append) -> Option<Append> {
+        if self.current.is_none() {
+            return Some(append);
+        }
+        self.held.push(append);
+        None
+    }
+}
+
+/// Snapshots that this leader has sent: the last index each covers, by member.
+pub(super) type Sent = BTreeMap<u64, u64>;
+
+impl<S> RaftCore<S> {
+    /// A snapshot message whose state is there. When raft does not want it, the
+    /// state is dropped.
+    pub(super) fn snapshot_arrived(
+        &mut self,
+        message: Message,
+        state: S,
+        effects: &mut Effects<S>,
+    ) {
+        let index = message.get_snapshot().get_metadata().index;
+        if self.installing.is_busy() {
+            tracing::info!(index, "refused a snapshot: another one is being installed");
+            return;
+        }
+        self.step(message, effects);
+        let accepted = self.node.snap().is_some_and(|snap| snap.get_metadata().index == index);
+        if accepted {
+            self.installing.arrived = Some(state);
+        } else {
+            tracing::info!(index, "a snapshot was not needed");
+        }
+    }
+
+    /// raft's ready replaces everything: so do the log in memory and, in due
+    /// time, the state machine.
+    pub(super) fn begin_install(&mut self, snapshot: &Snapshot, effects: &mut Effects<S>) {
+        let metadata = snapshot.get_metadata();
+        let (index, term) = (metadata.index, metadata.term);
+        let conf_state = metadata.get_conf_state().clone();
+        let Some(state) = self.installing.arrived.take() else {
+            effects.fatal = Some(format!("raft installs a snapshot at {index} without a state"));
+            return;
+        };
+        tracing::info!(index, term, "installing a snapshot");
+        let marker = conf_state.encode_to_vec().into();
+        self.installing.current = Some(SnapshotMarker { index, term, conf_state: marker });
+        self.node.mut_store().reset((index, term), conf_state);
+        // The snapshot covers what could not be handed out yet.
+        self.held.clear();
+        self.membership.forget();
+        self.proposals.forget_displaced(index);
+        effects.install = Some(Accepted { index, term, state });
+    }
+
+    /// The state machine is the snapshot's: the log goes on behind it.
+    pub(super) fn installed(&mut self, index: u64, effects: &mut Effects<S>) {
+        let Some(marker) = self.installing.current.take_if(|marker| marker.index == index) else {
+            tracing::warn!(index, "a snapshot was installed that nobody waits for");
+            return;
+        };
+        tracing::info!(index, "installed a snapshot");
+        self.applied = self.applied.max(index);
+        self.applying.clear();
+        effects.marker = Some(marker);
+        effects.appends.append(&mut self.installing.held);
+    }
+
+    /// Word of a snapshot that was to be sent.
+    pub(super) fn snapshot_sent(&mut self, to: u64, arrived: bool) {
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        if !arrived {
+            self.sent.remove(&to);
+        }
+        self.node.report_snapshot(to, status);
+    }
+
+    /// Remembers the snapshots among messages that leave.
+    pub(super) fn note_snapshots(&mut self, messages: &[Message]) {
+        for message in messages.iter().filter(|m| m.msg_type() == MessageType::MsgSnapshot) {
+            let index = message.get_snapshot().get_metadata().index;
+            tracing::info!(to = format!("{:x}", message.to), index, "sending a snapshot");
+            self.sent.insert(message.to, index);
+        }
+    }
+
+    /// Tells raft what is applied, as far as it may know: a snapshot counts only
+    /// when the log behind it is durable.
+    pub(super) fn tell_applied(&mut self) {
+        let log = &self.node.raft.raft_log;
+        let applied = self.applied.min(log.committed).min(log.persisted);
+        if applied <= log.applied {
+            return;
+        }
+        self.node.advance_apply_to(applied);
+        let conf_state: Option<ConfState> = self.membership.conf_state_at(applied);
+        self.node.mut_store().set_applied(applied, conf_state);
+        self.compact_log();
+    }
+
+    /// Gives up old entries in memory, now and then many at once.
+    fn compact_log(&mut self) {
+        let applied = self.node.raft.raft_log.applied;
+        let store = self.node.store();
+        let kept = applied.saturating_sub(store.first());
+        let upto = if kept > self.settings.snapshot_count + self.settings.catchup_entries {
+            applied.saturating_sub(self.settings.catchup_entries)
+        } else if store.bytes() > LOG_BYTES_MAX {
+            store.first() + kept / 2
+        } else {
+            return;
+        };
+        let upto = upto.min(self.needed_by_others());
+        self.node.mut_store().compact(upto);
+    }
+
+    /// The last index that no follower needs any more, as long as keeping the
+    /// rest does not take too much room.
+    fn needed_by_others(&mut self) -> u64 {
+        if self.node.raft.state != raft::StateRole::Leader {
+            self.sent.clear();
+            return u64::MAX;
+        }
+        let prs = self.node.raft.prs();
+        self.sent.retain(|id, index| prs.get(*id).is_some_and(|pr| pr.matched < *index));
+        let bytes = self.node.store().bytes();
+        let me = self.settings.member_id;
+        let followers = prs.iter().filter(|(id, _)| **id != me);
+        let replicating = followers
+            .filter(|(_, pr)| pr.state == ProgressState::Replicate && bytes <= LOG_BYTES_MAX)
+            .map(|(_, pr)| pr.matched);
+        let catching_up = self.sent.values().copied().filter(|_| bytes <= CATCH_UP_BYTES_MAX);
+        replicating.chain(catching_up).min().unwrap_or(u64::MAX)
+    }
+}

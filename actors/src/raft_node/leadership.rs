@@ -1,0 +1,231 @@
+//! Who leads: election timeouts, handing over, and stepping down when the disk
+//! stalls.
+//!
+//! A leader whose disk does not answer keeps its office in etcd, since its
+//! followers can commit without it; clients then wait for whatever needs the
+//! leader itself. Here an append that is not durable within an election timeout
+//! makes the leader hand over to the voter that is furthest, and step down after
+//! another one if that fails. It does not campaign until the disk answers.
+
+use raft::StateRole;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::oneshot;
+
+use super::core::RaftCore;
+use crate::shared::Error;
+
+/// A transfer that somebody waits for.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    /// The member; 0 for any other.
+    to: u64,
+    deadline: u64,
+    reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// How far a stalled disk has brought this leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stall {
+    #[default]
+    None,
+    /// It tries to hand over.
+    HandingOver,
+    /// It has stepped down or never led.
+    SteppedDown,
+}
+
+impl<S> RaftCore<S> {
+    /// One beat of the clock.
+    pub fn tick(&mut self) {
+        self.now += 1;
+        self.watch_disk();
+        let is_leader = self.node.raft.state == StateRole::Leader;
+        if is_leader {
+            self.node.tick();
+        } else if self.must_not_campaign() {
+            // The clock goes on, so that others may have this member's vote.
+            self.node.raft.election_elapsed += 1;
+        } else {
+            let timeout = self.election_timeout();
+            self.node.raft.set_randomized_election_timeout(timeout);
+            self.node.tick();
+            let raft = &self.node.raft;
+            let fired = raft.promotable() && raft.election_elapsed == 0;
+            self.elections_fired += u64::from(fired);
+        }
+        self.expire_requests();
+    }
+
+    /// The election timeout in ticks, from one to two of the configured ones. A
+    /// function of this member's history alone: raft's own draw is not used,
+    /// because it comes from the process's random numbers.
+    fn election_timeout(&self) -> usize {
+        let ticks = self.settings.election_ticks;
+        let seed = [self.settings.seed, self.settings.member_id, self.node.raft.term]
+            .into_iter()
+            .fold(self.elections_fired, |seed, part| seed.rotate_left(17) ^ part);
+        ticks + StdRng::seed_from_u64(seed).random_range(0..ticks)
+    }
+
+    /// Whether an election would be pointless or, to raft, an inconsistency.
+    pub(super) fn must_not_campaign(&self) -> bool {
+        let log = &self.node.raft.raft_log;
+        // The only voter wins at once, and raft insists that it has stored all it has.
+        let unsaved = self.is_only_voter() && log.persisted < log.last_index();
+        unsaved || self.installing.is_busy() || self.disk_lag() >= self.election_ticks()
+    }
+
+    /// Ticks since the oldest append that is not durable yet was sent.
+    fn disk_lag(&self) -> u64 {
+        self.appending.front().map_or(0, |append| self.now - append.since)
+    }
+
+    pub(super) fn election_ticks(&self) -> u64 {
+        self.settings.election_ticks as u64
+    }
+
+    fn watch_disk(&mut self) {
+        let (lag, limit) = (self.disk_lag(), self.election_ticks());
+        if lag < limit {
+            if self.stall != Stall::None {
+                tracing::info!("the disk answers again");
+            }
+            self.stall = Stall::None;
+            return;
+        }
+        if self.stall == Stall::None {
+            tracing::warn!(
+                ticks = lag,
+                "the disk has not stored an append for a whole election timeout"
+            );
+        }
+        let leads = self.node.raft.state == StateRole::Leader && !self.is_only_voter();
+        match self.stall {
+            Stall::None if leads => {
+                self.stall = Stall::HandingOver;
+                let successor = self.best_successor();
+                tracing::warn!(
+                    to = successor.map(|id| format!("{id:x}")),
+                    "the disk stalls: handing the leadership over"
+                );
+                successor.into_iter().for_each(|id| self.node.transfer_leader(id));
+            }
+            Stall::None => self.stall = Stall::SteppedDown,
+            Stall::HandingOver if leads && lag >= 2 * limit => {
+                self.stall = Stall::SteppedDown;
+                tracing::warn!("the disk stalls and nobody took over: stepping down");
+                let raft = &mut self.node.raft;
+                let term = raft.term;
+                raft.become_follower(term, raft::INVALID_ID);
+            }
+            Stall::HandingOver | Stall::SteppedDown => {}
+        }
+    }
+
+    /// The other voter that could lead soonest.
+    pub(super) fn best_successor(&self) -> Option<u64> {
+        let prs = self.node.raft.prs();
+        let voters = prs.conf().to_conf_state().voters;
+        let candidates = voters.into_iter().filter(|id| *id != self.settings.member_id);
+        let reachable = candidates.filter_map(|id| {
+            let progress = prs.get(id)?;
+            let linked = self.active_since.contains_key(&id);
+            (progress.recent_active || linked).then_some((
+                progress.recent_active,
+                progress.matched,
+                std::cmp::Reverse(id),
+            ))
+        });
+        reachable.max().map(|(_, _, id)| id.0)
+    }
+
+    /// Hands the leadership over.
+    pub(super) fn transfer(&mut self, to: u64, reply: oneshot::Sender<Result<(), Error>>) {
+        let target = match self.transfer_target(to) {
+            Ok(Some(target)) => target,
+            refused => {
+                let _ = reply.send(refused.map(|_| ()));
+                return;
+            }
+        };
+        self.node.transfer_leader(target);
+        let deadline = self.now + 2 * self.election_ticks();
+        self.transfers.push(Transfer { to, deadline, reply });
+    }
+
+    /// Whom to ask; nobody when this member is meant.
+    fn transfer_target(&self, to: u64) -> Result<Option<u64>, Error> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return Err(Error::NotLeader);
+        }
+        if to == self.settings.member_id {
+            return Ok(None);
+        }
+        if to == raft::INVALID_ID {
+            return self.best_successor().map(Some).ok_or(Error::Unhealthy);
+        }
+        let votes = raft.prs().conf().to_conf_state().voters.contains(&to);
+        votes.then_some(Some(to)).ok_or(Error::BadLeaderTransferee)
+    }
+
+    /// Answers transfers that are over.
+    pub(super) fn answer_transfers(&mut self) {
+        if self.transfers.is_empty() {
+            return;
+        }
+        let raft = &self.node.raft;
+        let (leader, me) = (raft.leader_id, self.settings.member_id);
+        let given_up = raft.state == StateRole::Leader && raft.lead_transferee.is_none();
+        for transfer in std::mem::take(&mut self.transfers) {
+            let other = leader != raft::INVALID_ID && leader != me;
+            let outcome = if leader == transfer.to || (transfer.to == 0 && other) {
+                Ok(())
+            } else if given_up || self.now >= transfer.deadline {
+                Err(Error::TimeoutLeaderTransfer)
+            } else {
+                self.transfers.push(transfer);
+                continue;
+            };
+            let _ = transfer.reply.send(outcome);
+        }
+    }
+
+    /// The members whose links work now. To be called with every tick, before it.
+    pub fn set_active(&mut self, active: impl IntoIterator<Item = u64>) {
+        let before = std::mem::take(&mut self.active_since);
+        let since = |id| (id, before.get(&id).copied().unwrap_or(self.now));
+        self.active_since = active.into_iter().map(since).collect();
+    }
+
+    fn expire_requests(&mut self) {
+        let Some(since) = self.now.checked_sub(self.settings.request_timeout_ticks) else { return };
+        for (since, reply) in self.proposals.expire(since) {
+            reply.send(Err(self.timeout_since(since)));
+        }
+        for (since, reply) in self.reads.expire(since) {
+            reply.send(Err(self.timeout_since(since)));
+        }
+    }
+
+    /// What to tell who has waited since `since`, as etcd tells it.
+    fn timeout_since(&self, since: u64) -> Error {
+        let leader_lost = self.elected.saturating_sub(2 * self.election_ticks());
+        if (leader_lost..self.elected).contains(&since) {
+            return Error::TimeoutLeaderFailed;
+        }
+        let raft = &self.node.raft;
+        let linked = |id: u64| self.active_since.get(&id).is_some_and(|active| *active <= since);
+        let connected = match raft.leader_id {
+            raft::INVALID_ID => true,
+            leader if leader == self.settings.member_id => {
+                let voters = raft.prs().conf().to_conf_state().voters;
+                let reached = voters.iter().filter(|id| **id == leader || linked(**id)).count();
+                2 * reached > voters.len()
+            }
+            leader => linked(leader),
+        };
+        if connected { Error::Timeout } else { Error::TimeoutConnectionLost }
+    }
+}

@@ -1,0 +1,215 @@
+//! Proposals that have no outcome yet: those that wait for a leader, and those
+//! of this member that are on their way through the log.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::Bytes;
+use raft::eraftpb::{Entry, EntryType};
+
+use crate::mvcc::Reply;
+use crate::shared::Error;
+
+/// Bytes of entries that go into one proposal message; one entry always fits.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of other members' proposals that may wait here for a leader.
+const FOREIGN_BYTES_MAX: usize = 64 << 20;
+/// What an entry takes beside its data, roughly.
+const ENTRY_BYTES: usize = 48;
+
+#[derive(Debug)]
+struct Waiting {
+    reply: Reply,
+    since: u64,
+}
+
+/// An entry that is to be proposed when there is a leader who takes it.
+#[derive(Debug)]
+struct Parked {
+    entry: Entry,
+    since: u64,
+    /// Whether it came from another member, which has its own account of it.
+    foreign: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Proposals {
+    member_id: u64,
+    /// This member's proposals without an outcome, by id.
+    waiting: HashMap<u64, Waiting>,
+    parked: VecDeque<Parked>,
+    /// Changes of the membership; apart, because they go one at a time.
+    parked_changes: VecDeque<Parked>,
+    foreign_bytes: usize,
+    /// Ids of this member's entries that a new leader's have replaced, by index.
+    /// They may come back as long as what replaced them is not committed.
+    displaced: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Proposals {
+    pub(super) fn new(member_id: u64) -> Self {
+        Self {
+            member_id,
+            waiting: HashMap::new(),
+            parked: VecDeque::new(),
+            parked_changes: VecDeque::new(),
+            foreign_bytes: 0,
+            displaced: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a proposal of this member; it waits until [`Self::unpark`].
+    pub(super) fn add(&mut self, id: u64, mut entry: Entry, reply: Reply, now: u64) {
+        entry.context = self.context(id);
+        self.waiting.insert(id, Waiting { reply, since: now });
+        self.park(Parked { entry, since: now, foreign: false });
+    }
+
+    /// Takes another member's proposals, unless too many wait already.
+    pub(super) fn add_foreign(&mut self, entries: Vec<Entry>, now: u64) {
+        for entry in entries {
+            let bytes = bytes(&entry);
+            if self.foreign_bytes + bytes > FOREIGN_BYTES_MAX {
+                tracing::warn!("dropped a forwarded proposal: too many wait for a leader");
+                return;
+            }
+            self.foreign_bytes += bytes;
+            self.park(Parked { entry, since: now, foreign: true });
+        }
+    }
+
+    fn park(&mut self, parked: Parked) {
+        match parked.entry.entry_type() {
+            EntryType::EntryNormal => self.parked.push_back(parked),
+            _ => self.parked_changes.push_back(parked),
+        }
+    }
+
+    /// Whether something waits to be proposed.
+    pub(super) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Whether a change of the membership waits to be proposed.
+    pub(super) fn has_parked_change(&self) -> bool {
+        !self.parked_changes.is_empty()
+    }
+
+    /// The next entries for one message. `room` limits the bytes, but for the
+    /// first entry.
+    pub(super) fn unpark(&mut self, room: usize) -> Vec<Entry> {
+        let room = room.min(MESSAGE_BYTES_MAX);
+        let mut entries = Vec::new();
+        let mut size = 0;
+        while let Some(parked) = self.parked.front() {
+            size += bytes(&parked.entry);
+            if !entries.is_empty() && size > room {
+                break;
+            }
+            if let Some(parked) = self.parked.pop_front() {
+                entries.extend(self.release(parked));
+            }
+        }
+        entries
+    }
+
+    /// The next change of the membership.
+    pub(super) fn unpark_change(&mut self) -> Option<Entry> {
+        while let Some(parked) = self.parked_changes.pop_front() {
+            if let Some(entry) = self.release(parked) {
+                return Some(entry);
+            }
+        }
+        None
+    }
+
+    /// The entry, unless whoever proposed it was told that it timed out.
+    fn release(&mut self, parked: Parked) -> Option<Entry> {
+        if parked.foreign {
+            self.foreign_bytes -= bytes(&parked.entry);
+            return Some(parked.entry);
+        }
+        let waits = self.own(&parked.entry).is_some_and(|id| self.waiting.contains_key(&id));
+        waits.then_some(parked.entry)
+    }
+
+    /// Whoever waits for this committed entry here.
+    pub(super) fn take(&mut self, entry: &Entry) -> Option<Reply> {
+        let id = self.own(entry)?;
+        self.waiting.remove(&id).map(|waiting| waiting.reply)
+    }
+
+    /// A new leader's entries have replaced these.
+    pub(super) fn displace(&mut self, replaced: &[Entry]) {
+        for entry in replaced {
+            if let Some(id) = self.own(entry).filter(|id| self.waiting.contains_key(id)) {
+                self.displaced.entry(entry.index).or_default().push(id);
+            }
+        }
+    }
+
+    /// Everything up to `index` is committed and has been taken: what was
+    /// displaced there will never be applied.
+    pub(super) fn settle(&mut self, index: u64) {
+        while let Some(first) = self.displaced.first_entry()
+            && *first.key() <= index
+        {
+            for id in first.remove() {
+                if let Some(waiting) = self.waiting.remove(&id) {
+                    waiting.reply.send(Err(Error::LeaderChanged));
+                }
+            }
+        }
+    }
+
+    /// A snapshot replaces the log up to `index`: what became of the proposals
+    /// there is not known any more.
+    pub(super) fn forget_displaced(&mut self, index: u64) {
+        self.displaced = self.displaced.split_off(&(index + 1));
+    }
+
+    /// Gives up what has waited since before `since`, in the order of age.
+    pub(super) fn expire(&mut self, since: u64) -> Vec<(u64, Reply)> {
+        let old = |waiting: &Waiting| waiting.since <= since;
+        let mut ids: Vec<(u64, u64)> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| old(waiting))
+            .map(|(id, waiting)| (waiting.since, *id))
+            .collect();
+        ids.sort_unstable();
+        for parked in [&mut self.parked, &mut self.parked_changes] {
+            while let Some(first) = parked.front()
+                && first.since <= since
+            {
+                if first.foreign {
+                    self.foreign_bytes -= bytes(&first.entry);
+                }
+                parked.pop_front();
+            }
+        }
+        let replies = ids.into_iter().filter_map(|(since, id)| {
+            self.waiting.remove(&id).map(|waiting| (since, waiting.reply))
+        });
+        replies.collect()
+    }
+
+    /// The mark of this member's proposal `id` in an entry.
+    fn context(&self, id: u64) -> Bytes {
+        let mut context = Vec::with_capacity(16);
+        context.extend_from_slice(&self.member_id.to_le_bytes());
+        context.extend_from_slice(&id.to_le_bytes());
+        context.into()
+    }
+
+    /// The id, if it is this member that proposed the entry.
+    fn own(&self, entry: &Entry) -> Option<u64> {
+        let (member, id) = entry.context.split_at_checked(8)?;
+        let member = u64::from_le_bytes(member.try_into().ok()?);
+        let id = u64::from_le_bytes(id.try_into().ok()?);
+        (member == self.member_id).then_some(id)
+    }
+}
+
+fn bytes(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + ENTRY_BYTES
+}
