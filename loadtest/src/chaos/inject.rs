@@ -183,7 +183,8 @@ fn network(
                 from != middle && to != middle && half.contains(&from) != half.contains(&to)
             };
             apply(&|from, to| is_member(from, to) && apart(from, to), &cut);
-            text = format!("{} hears all, {} not the rest", order[0] + 1, names(cluster, half));
+            let (middle, half) = (cluster.name(middle), names(cluster, half));
+            text = format!("{middle} hears all, {half} not the rest");
         }
         FaultKind::Loss | FaultKind::Delay => {
             let (everywhere, clients) = (random.random_bool(0.5), random.random_bool(0.3));
