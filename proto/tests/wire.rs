@@ -255,6 +255,7 @@ fn lock_and_election() {
 fn log_entry() {
     let remaining = castdpb::lease_checkpoint::Remaining { id: 4, remaining_ttl_s: 5 };
     let request = castdpb::Request {
+        only_in_term: 0,
         id: 1,
         username: "u".into(),
         auth_revision: 2,
@@ -322,6 +323,7 @@ proptest! {
     #[test]
     fn a_log_entry_comes_back_as_it_was(id: u64, auth_revision: u64, txn in txn()) {
         let request = castdpb::Request {
+            only_in_term: 0,
             id, username: "someone".into(), auth_revision, op: Some(Op::Txn(txn)),
         };
         let encoded = Bytes::from(request.encode_to_vec());

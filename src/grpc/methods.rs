@@ -142,8 +142,11 @@ mod tests {
 
     #[test]
     fn learners_answer_three_methods() {
-        let names: Vec<&str> =
-            Method::ALL.iter().filter(|method| method.is_for_learners()).map(|m| m.name()).collect();
+        let names: Vec<&str> = Method::ALL
+            .iter()
+            .filter(|method| method.is_for_learners())
+            .map(|m| m.name())
+            .collect();
         assert_eq!(names, ["Range", "Status", "Snapshot"]);
     }
 

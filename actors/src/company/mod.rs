@@ -21,7 +21,6 @@ mod members;
 mod open;
 #[cfg(test)]
 mod open_tests;
-mod peers;
 mod questions;
 mod start;
 

@@ -11,7 +11,6 @@ use tokio::sync::Semaphore;
 use super::door::Company;
 use super::members::MembershipRules;
 use super::open::Opened;
-use super::peers::SpoolDir;
 use crate::apply_loop::{ApplyCore, ApplyEdges, ApplyLoop};
 use crate::checkpointer::{
     CheckpointEvents, CheckpointMetrics, Checkpointer, CheckpointerOptions, Sealed, StoreError,
@@ -338,7 +337,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         transport: company.peer_requests.clone(),
         view: company.view.clone(),
         questions: Arc::new(company.clone()),
-        spools: Arc::new(SpoolDir(opened.snap_dir)),
+        spool_dir: opened.snap_dir,
     };
     let service = PeerService::new(peer_settings, service_edges, peer_metrics);
     let company = Company { peer_service: Some(service), ..company };
