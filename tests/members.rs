@@ -33,11 +33,15 @@ struct Site {
 impl Site {
     fn new(members: usize) -> Self {
         // All listeners are there until every port is known: no two are the same.
-        let held: Vec<TcpListener> =
-            (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let url = |n: usize| format!("http://{}", held[n].local_addr().unwrap());
+        let held: Vec<TcpListener> = (0..2 * members)
+            .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
+            .collect();
+        let url = |n: usize| format!("http://{}", held[n].local_addr().expect("it is bound"));
         let place = |n| Place { name: format!("m{n}"), peer: url(2 * n), client: url(2 * n + 1) };
-        Self { dir: tempfile::tempdir().unwrap(), places: (0..members).map(place).collect() }
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            places: (0..members).map(place).collect(),
+        }
     }
 
     /// Starts the member `n` of a cluster that is to have these members.
@@ -69,13 +73,14 @@ impl Site {
     }
 
     async fn channel(&self, n: usize) -> Channel {
-        let endpoint = Endpoint::from_shared(self.places[n].client.clone()).unwrap();
+        let endpoint = Endpoint::from_shared(self.places[n].client.clone()).expect("a URL");
         endpoint.connect().await.expect("the member listens")
     }
 
     async fn members(&self, n: usize) -> Vec<Member> {
         let request = MemberListRequest { linearizable: true };
-        self.cluster(n).await.member_list(request).await.unwrap().into_inner().members
+        let listed = self.cluster(n).await.member_list(request).await;
+        listed.expect("members are listed").into_inner().members
     }
 
     async fn id(&self, asked: usize, n: usize) -> u64 {
