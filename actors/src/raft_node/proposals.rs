@@ -1,7 +1,7 @@
 //! Proposals that have no outcome yet: those that wait for a leader, and those
 //! of this member that are on their way through the log.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType};
@@ -20,6 +20,15 @@ const ENTRY_BYTES: usize = 48;
 struct Waiting {
     reply: Reply,
     since: u64,
+}
+
+/// A proposal whose time is over.
+#[derive(Debug)]
+pub(super) struct Expired {
+    pub(super) reply: Reply,
+    pub(super) since: u64,
+    /// Whether raft took it: if not, it is certain never to be applied.
+    pub(super) proposed: bool,
 }
 
 /// An entry that is to be proposed when there is a leader who takes it.
@@ -168,7 +177,7 @@ impl Proposals {
     }
 
     /// Gives up what has waited since before `since`, in the order of age.
-    pub(super) fn expire(&mut self, since: u64) -> Vec<(u64, Reply)> {
+    pub(super) fn expire(&mut self, since: u64) -> Vec<Expired> {
         let old = |waiting: &Waiting| waiting.since <= since;
         let mut ids: Vec<(u64, u64)> = self
             .waiting
@@ -177,20 +186,27 @@ impl Proposals {
             .map(|(id, waiting)| (waiting.since, *id))
             .collect();
         ids.sort_unstable();
+        let parked: HashSet<u64> =
+            self.unpark_expired(since).iter().filter_map(|entry| self.own(entry)).collect();
+        let expired = ids.into_iter().filter_map(|(since, id)| {
+            let Waiting { reply, .. } = self.waiting.remove(&id)?;
+            Some(Expired { reply, since, proposed: !parked.contains(&id) })
+        });
+        expired.collect()
+    }
+
+    /// The entries that have waited for a leader since before `since`.
+    fn unpark_expired(&mut self, since: u64) -> Vec<Entry> {
+        let mut entries = Vec::new();
         for parked in [&mut self.parked, &mut self.parked_changes] {
-            while let Some(first) = parked.front()
-                && first.since <= since
-            {
+            while let Some(first) = parked.pop_front_if(|first| first.since <= since) {
                 if first.foreign {
                     self.foreign_bytes -= bytes(&first.entry);
                 }
-                parked.pop_front();
+                entries.push(first.entry);
             }
         }
-        let replies = ids.into_iter().filter_map(|(since, id)| {
-            self.waiting.remove(&id).map(|waiting| (since, waiting.reply))
-        });
-        replies.collect()
+        entries
     }
 
     /// The mark of this member's proposal `id` in an entry.
