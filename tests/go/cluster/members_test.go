@@ -24,6 +24,7 @@ const (
 	textForLearner    = "etcdserver: rpc not supported for learner"
 	textNotLeader     = "etcdserver: not leader"
 	textBadTransferee = "etcdserver: bad leader transferee"
+	textStopped       = "etcdserver: server stopped"
 	noSuchMember      = 0x1234
 )
 
@@ -247,6 +248,27 @@ func TestMemberRemove(t *testing.T) {
 	gone.Launch(t)
 	gone.WaitExit(t)
 	harness.Equal(t, "pair", string(everything(ctx, t, through, false).Kvs[0].Value), "without it")
+}
+
+// A member is asked for its own removal: it answers and ends, whether it leads or
+// follows. What it answers depends on what it still hears of the others.
+func TestMemberRemovesItself(t *testing.T) {
+	t.Parallel()
+	c, ctx := three(t)
+	for _, who := range []func() *harness.Server{
+		func() *harness.Server { return c.Followers(t)[0] },
+		func() *harness.Server { return c.Leader(t) },
+	} {
+		gone := who()
+		_, err := remove(ctx, t, gone, gone.ID(t))
+		if _, text := harness.ErrorParts(err); err != nil && text != textStopped {
+			t.Errorf("got %v, want success or %q", err, textStopped)
+		}
+		harness.Equal(t, "its end", gone.WaitExit(t).String(), "exit status 0")
+		c.Forget(gone)
+		c.WaitHealthy(t)
+		persist(ctx, t, c.Client(t), "k", "without it")
+	}
 }
 
 func TestRemovedLeader(t *testing.T) {
