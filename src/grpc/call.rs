@@ -105,13 +105,13 @@ impl Call {
     /// # Errors
     /// `Timeout`, or what the company answers.
     pub(super) async fn read_index(&self) -> Result<Instant, Error> {
-        let started = Instant::now();
         let reading = self.faces.company.read_index();
         let result = tokio::time::timeout(self.patience_with_raft(), reading).await;
         let result = result.unwrap_or(Err(Error::Timeout));
-        let ended = Instant::now();
-        self.faces.metrics.faces.read_index(result.is_ok(), ended - started);
-        result.map(|()| ended)
+        if result.is_err() {
+            self.faces.metrics.faces.read_index_failed();
+        }
+        result.map(|()| Instant::now())
     }
 
     /// The header of an answer that was true at `revision`.

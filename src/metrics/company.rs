@@ -12,6 +12,10 @@ const IS_LEADER: Shape = Shape::gauge("etcd_server_is_leader", "1 if this member
 const IS_LEARNER: Shape = Shape::gauge("etcd_server_is_learner", "1 if this member learns.");
 const LEADER_CHANGES: Shape =
     Shape::counter("etcd_server_leader_changes_seen_total", "Changes of the leader seen.");
+const SLOW_READ_INDEXES: Shape = Shape::counter(
+    "etcd_server_slow_read_indexes_total",
+    "Rounds of read indexes that were asked again because no answer came.",
+);
 const COMMITTED: Shape =
     Shape::gauge("etcd_server_proposals_committed_total", "The last committed log index.");
 const APPLIED: Shape =
@@ -47,11 +51,12 @@ const REFUSED: Shape =
 const BUSY: Shape =
     Shape::counter("castd_mailbox_busy_seconds_total", "Seconds spent on a mailbox's messages.");
 
-const SHAPES: [Shape; 22] = [
+const SHAPES: [Shape; 23] = [
     HAS_LEADER,
     IS_LEADER,
     IS_LEARNER,
     LEADER_CHANGES,
+    SLOW_READ_INDEXES,
     COMMITTED,
     APPLIED,
     QUOTA,
@@ -128,6 +133,7 @@ fn raft(raft: &RaftStatus, is_learner: bool) -> Vec<MetricFamily> {
         IS_LEADER.value(flag(raft.is_leader)),
         IS_LEARNER.value(flag(is_learner)),
         LEADER_CHANGES.value(raft.leader_changes as f64),
+        SLOW_READ_INDEXES.value(raft.slow_read_indexes as f64),
         COMMITTED.value(raft.committed as f64),
     ]
 }

@@ -10,9 +10,6 @@ use prometheus::{
 
 use super::{counter, gauge, register};
 
-/// A read index that takes longer counts as slow: etcd asks again then.
-const SLOW_READ_INDEX: Duration = Duration::from_millis(500);
-
 /// What kind of request took its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -54,7 +51,6 @@ pub struct FaceMetrics {
     learners_promoted: IntCounter,
     learners_not_promoted: IntCounterVec,
     read_indexes_failed: IntCounter,
-    read_indexes_slow: IntCounter,
     /// Ranges read by this member.
     pub ranges: IntCounter,
     /// Answers `true` of `/health`.
@@ -112,11 +108,6 @@ impl FaceMetrics {
                 "etcd_server_read_indexes_failed_total",
                 "Read indexes that failed.",
             )?,
-            read_indexes_slow: counter(
-                registry,
-                "etcd_server_slow_read_indexes_total",
-                "Read indexes that took longer than half a second, well or not.",
-            )?,
             ranges: counter(registry, "etcd_mvcc_range_total", "Ranges read by this member.")?,
             health_success: counter(
                 registry,
@@ -167,14 +158,9 @@ impl FaceMetrics {
         self.range_seconds[usize::from(success)].observe(took.as_secs_f64());
     }
 
-    /// A linearizable read was confirmed, or could not be, after this time.
-    pub fn read_index(&self, success: bool, took: Duration) {
-        if !success {
-            self.read_indexes_failed.inc();
-        }
-        if took > SLOW_READ_INDEX {
-            self.read_indexes_slow.inc();
-        }
+    /// A linearizable read could not be confirmed.
+    pub fn read_index_failed(&self) {
+        self.read_indexes_failed.inc();
     }
 
     /// The check `name` of the endpoint `endpoint` had this result.
@@ -220,14 +206,5 @@ mod tests {
         for (number, (kind, _)) in RequestKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, number);
         }
-    }
-
-    #[test]
-    fn a_read_index_is_slow_after_half_a_second() {
-        let faces = FaceMetrics::new(&Registry::new()).unwrap();
-        faces.read_index(true, Duration::from_millis(500));
-        faces.read_index(true, Duration::from_millis(501));
-        faces.read_index(false, Duration::from_secs(7));
-        assert_eq!((faces.read_indexes_failed.get(), faces.read_indexes_slow.get()), (1, 2));
     }
 }

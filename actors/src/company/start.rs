@@ -25,7 +25,9 @@ use crate::peer_transport::{
     ServiceEdges,
 };
 use crate::proposer::Proposer;
-use crate::raft_node::{RaftCompletion, RaftCore, RaftEdges, RaftNode, RaftSettings, RaftStatus};
+use crate::raft_node::{
+    RaftCompletion, RaftCore, RaftEdges, RaftMetrics, RaftNode, RaftSettings, RaftStatus,
+};
 use crate::shared::{
     Credits, FatalReport, Inlet, Published, Switchboard, ThreadInlet, spawn_thread,
 };
@@ -223,6 +225,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         peers,
         reachable: reachable.clone(),
         status: status.clone(),
+        metrics: RaftMetrics::new(registry)?,
     };
     let raft_node = RaftNode::new(
         raft_core,

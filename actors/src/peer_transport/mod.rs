@@ -35,6 +35,8 @@ mod queue;
 mod service;
 mod settings;
 mod snapshot_lane;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use actor::{PeerEdges, PeerTransport};

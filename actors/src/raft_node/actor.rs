@@ -1,12 +1,13 @@
 //! The shell of RaftNode: an actix actor that feeds its core and carries out
 //! what comes back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, StreamHandler};
 
 use super::core::RaftCore;
 use super::messages::{RaftCompletion, RaftInbound, RaftMessage, RaftStatus};
+use super::metrics::RaftMetrics;
 use super::settings::{Accepted, Effects};
 use crate::apply_loop::{ApplyMessage, Install};
 use crate::peer_transport::{PeerMessage, PeerStatus};
@@ -29,6 +30,8 @@ pub struct RaftEdges {
     pub reachable: Published<PeerStatus>,
     /// The status is shown here.
     pub status: Published<RaftStatus>,
+    /// The figures.
+    pub metrics: RaftMetrics,
 }
 
 /// The actor; see the module's text.
@@ -36,6 +39,7 @@ pub struct RaftNode {
     core: RaftCore,
     edges: RaftEdges,
     tick: Duration,
+    ticked: Instant,
     requests: Option<Outlet<RaftMessage>>,
     inbound: Option<Outlet<RaftInbound>>,
     completions: Option<Outlet<RaftCompletion>>,
@@ -54,7 +58,8 @@ impl RaftNode {
         fatal: FatalReport,
     ) -> Self {
         let (requests, inbound) = (Some(requests), Some(inbound));
-        Self { core, edges, tick, requests, inbound, completions: Some(completions), fatal }
+        let (completions, ticked) = (Some(completions), Instant::now());
+        Self { core, edges, tick, ticked, requests, inbound, completions, fatal }
     }
 
     /// Runs `input` on the core and carries out everything that follows. A
@@ -93,18 +98,40 @@ impl RaftNode {
             let full = matches!(sent, Err(Refused::Full(_)));
             assert!(!full, "ApplyLoop's mailbox holds the whole window");
         }
-        if !effects.messages.is_empty() {
-            // A message to a peer may always be lost: raft sends it again.
-            let _ = self.edges.peers.try_send(PeerMessage::Send(effects.messages));
+        if effects.messages.is_empty() {
+            return;
+        }
+        // A message to a peer may be lost; raft has to know, so that it does not
+        // wait for what never left.
+        let sent = self.edges.peers.try_send(PeerMessage::Send(effects.messages));
+        if let Err(Refused::Full(PeerMessage::Send(messages))) = sent {
+            self.core.lost(&messages);
         }
     }
 
     fn tick(&mut self) {
+        self.note_lateness();
         let reachable = self.edges.reachable.get();
         self.step(|core, _| {
             core.set_active(reachable.active_since.keys().copied());
             core.tick();
         });
+    }
+
+    /// A leader whose beats come late loses its followers, and its operator
+    /// wants to know why.
+    fn note_lateness(&mut self) {
+        let took = self.ticked.elapsed();
+        self.ticked = Instant::now();
+        let status = self.edges.status.get();
+        if took > 2 * self.tick && status.is_leader && status.voters > 1 {
+            self.edges.metrics.late_heartbeats.inc();
+            tracing::warn!(
+                heartbeat_interval = ?self.tick,
+                ?took,
+                "sent heartbeats too late: this member, the leader, is overloaded"
+            );
+        }
     }
 
     fn to_wal(&self, message: WalMessage) {

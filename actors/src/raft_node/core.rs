@@ -55,6 +55,8 @@ pub struct RaftCore<S = Spool> {
     pub(super) elected: u64,
     /// How often this member's election timeout has passed.
     pub(super) elections_fired: u64,
+    /// The first election was brought forward, or need not be.
+    pub(super) hurried: bool,
     /// Members whose links work, with the time since when.
     pub(super) active_since: BTreeMap<u64, u64>,
     pub(super) transfers: Vec<Transfer>,
@@ -124,6 +126,7 @@ impl<S> RaftCore<S> {
             reads: Reads::new(settings.member_id, settings.run, settings.read_retry_ticks),
             elected: 0,
             elections_fired: 0,
+            hurried: false,
             active_since: BTreeMap::new(),
             transfers: Vec::new(),
             stall: Stall::default(),

@@ -8,6 +8,7 @@
 //! another one if that fails. It does not campaign until the disk answers.
 
 use raft::StateRole;
+use raft::eraftpb::{Message, MessageType};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
@@ -60,12 +61,34 @@ impl<S> RaftCore<S> {
     /// The election timeout in ticks, from one to two of the configured ones. A
     /// function of this member's history alone: raft's own draw is not used,
     /// because it comes from the process's random numbers.
+    ///
+    /// Those who lose a leader take turns, so that they neither wait for long nor
+    /// get into each other's way; whoever has tried in vain leaves it to chance.
     fn election_timeout(&self) -> usize {
         let ticks = self.settings.election_ticks;
-        let seed = [self.settings.seed, self.settings.member_id, self.node.raft.term]
+        let raft = &self.node.raft;
+        if raft.leader_id != raft::INVALID_ID || self.elections_fired == 0 {
+            return ticks + self.turn();
+        }
+        let seed = [self.settings.seed, self.settings.member_id, raft.term]
             .into_iter()
             .fold(self.elections_fired, |seed, part| seed.rotate_left(17) ^ part);
         ticks + StdRng::seed_from_u64(seed).random_range(0..ticks)
+    }
+
+    /// Ticks that this member lets pass for others to go first; the order is
+    /// another one in every term. One tick at least: until then some may still
+    /// feel bound to the leader, having heard of it a little later.
+    fn turn(&self) -> usize {
+        let raft = &self.node.raft;
+        let mut others = raft.prs().conf().to_conf_state().voters;
+        others.retain(|id| *id != raft.leader_id);
+        others.sort_unstable();
+        let rank = others.iter().position(|id| *id == raft.id).unwrap_or(0) as u64;
+        let voters = others.len().max(1);
+        let turn = ((rank + raft.term) % voters as u64) as usize;
+        let last = self.settings.election_ticks - 1;
+        (1 + turn * (last / voters).max(1)).min(last)
     }
 
     /// Whether an election would be pointless or, to raft, an inconsistency.
@@ -197,6 +220,38 @@ impl<S> RaftCore<S> {
         let before = std::mem::take(&mut self.active_since);
         let since = |id| (id, before.get(&id).copied().unwrap_or(self.now));
         self.active_since = active.into_iter().map(since).collect();
+        self.hurry_first_election();
+    }
+
+    /// A cluster that starts need not wait for a whole election timeout once a
+    /// majority sees each other; two ticks are left for a leader to be heard.
+    fn hurry_first_election(&mut self) {
+        let raft = &self.node.raft;
+        let heard = raft.leader_id != raft::INVALID_ID || self.elections_fired > 0;
+        if self.hurried || heard || !self.settings.campaign_at_once {
+            self.hurried |= heard;
+            return;
+        }
+        let voters = raft.prs().conf().to_conf_state().voters;
+        let reached = voters.iter().filter(|id| self.active_since.contains_key(id)).count();
+        if reached > 0 && 2 * (reached + 1) > voters.len() {
+            self.hurried = true;
+            let elapsed = self.settings.election_ticks.saturating_sub(2);
+            let raft = &mut self.node.raft;
+            raft.election_elapsed = raft.election_elapsed.max(elapsed);
+        }
+    }
+
+    /// Messages that could not even be handed to PeerTransport.
+    pub fn lost(&mut self, messages: &[Message]) {
+        let mut unreachable = std::collections::BTreeSet::new();
+        for message in messages {
+            unreachable.insert(message.to);
+            if message.msg_type() == MessageType::MsgSnapshot {
+                self.snapshot_sent(message.to, false);
+            }
+        }
+        unreachable.into_iter().for_each(|id| self.node.report_unreachable(id));
     }
 
     fn expire_requests(&mut self) {

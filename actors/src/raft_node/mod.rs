@@ -18,6 +18,7 @@ mod log_store;
 mod logger;
 mod membership;
 mod messages;
+mod metrics;
 mod proposals;
 mod reads;
 mod settings;
@@ -32,4 +33,5 @@ pub use log_store::LogStore;
 pub use messages::{
     Propose, ProposeMembers, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
 };
+pub use metrics::RaftMetrics;
 pub use settings::{Accepted, Effects, RaftSettings};

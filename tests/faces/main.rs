@@ -1,20 +1,12 @@
 //! The network faces over a company on a real disk, as clients meet them.
 #![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+mod leaderless;
+mod node;
+
 use std::time::Duration;
 
-use actix_rt::Arbiter;
 use castd::grpc::FaceOptions;
-use castd::server::{Endpoint, Listeners, ServerOptions, Serving, serve};
-use castd_actors::cluster::{ClusterState, MemberInfo};
-use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{Begin, CompanyConfig, MembershipRules, Running, open, start};
-use castd_actors::mvcc::SealPolicy;
-use castd_actors::wal_writer::{Identity, WalOptions};
-use castd_proto::etcdserverpb::kv_client::KvClient;
 use castd_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use castd_proto::etcdserverpb::request_op::Request as Op;
 use castd_proto::etcdserverpb::watch_client::WatchClient;
@@ -23,93 +15,10 @@ use castd_proto::etcdserverpb::{
     AlarmRequest, DeleteRangeRequest, MoveLeaderRequest, PutRequest, RangeRequest, RequestOp,
     SnapshotRequest, TxnRequest, WatchCreateRequest, WatchRequest,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-const MEMBER: u64 = 7;
-
-/// A node in this process, and a way in.
-struct Node {
-    serving: Serving,
-    running: Running,
-    arbiter: Arbiter,
-    address: SocketAddr,
-    channel: Channel,
-}
-
-async fn begin(dir: &Path, faces: FaceOptions) -> Node {
-    let node = begin_closed(dir, faces).await;
-    node.serving.open_gate();
-    node
-}
-
-/// A node at which calls wait.
-async fn begin_closed(dir: &Path, faces: FaceOptions) -> Node {
-    let identity = Identity { cluster_id: 1, member_id: MEMBER };
-    let member = MemberInfo { id: MEMBER, name: "m".to_owned(), ..MemberInfo::default() };
-    let bootstrap = ClusterState { members: [(MEMBER, member)].into(), ..ClusterState::default() };
-    let registry = prometheus::Registry::new();
-    let config = CompanyConfig {
-        heartbeat: Duration::from_millis(100),
-        election: Duration::from_millis(1000),
-        pre_vote: true,
-        campaign_at_once: true,
-        rules: MembershipRules::default(),
-        slow_apply: Duration::from_millis(100),
-        snapshot_count: 10_000,
-        catchup_entries: 5000,
-        seal: SealPolicy { log_bytes: u64::MAX, entries: u64::MAX },
-        compaction: AutoCompaction::Off,
-        scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },
-        watch_progress: Duration::from_secs(600),
-        watch_fragment_bytes: 2 << 20,
-        version: "3.7.1".to_owned(),
-        max_request_bytes: 1536 << 10,
-        registry: registry.clone(),
-        fatal: Arc::new(|actor, what| panic!("{actor}: {what}")),
-    };
-    let wal = WalOptions { segment_bytes: 8 << 20, ..WalOptions::new(dir.join("wal")) };
-    let opened =
-        open(wal, &dir.join("snap"), identity, &Begin::Bootstrap(bootstrap), false).unwrap();
-    let (company, running) = start(opened, &config).unwrap();
-    let options = ServerOptions {
-        faces,
-        client: vec![Endpoint::Tcp(([127, 0, 0, 1], 0).into())],
-        ..ServerOptions::default()
-    };
-    let listeners = Listeners::bind(&options).unwrap();
-    let (_, address) = listeners.addresses()[0];
-    let arbiter = Arbiter::new();
-    let serving = serve(listeners, &company, &registry, &options, &[arbiter.handle()]).unwrap();
-    company.read_index().await.unwrap();
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
-    let channel = endpoint.connect().await.unwrap();
-    Node { serving, running, arbiter, address, channel }
-}
-
-impl Node {
-    fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
-    }
-
-    async fn http(&self, request: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    async fn end(self) {
-        self.serving.stop().await;
-        self.running.stop();
-        self.arbiter.stop();
-        self.arbiter.join().unwrap();
-    }
-}
+use node::{MEMBER, begin, begin_closed};
 
 fn put(key: &str, value: Vec<u8>) -> PutRequest {
     PutRequest { key: key.to_owned().into(), value: value.into(), ..PutRequest::default() }
