@@ -357,6 +357,37 @@ func TestStrictReconfigCheck(t *testing.T) {
 	put(ctx, t, through, "k", "v")
 }
 
+// Of five, one may be down when another is added; with two down none is added,
+// and only those that are down are removed.
+func TestStrictReconfigCheckOfFive(t *testing.T) {
+	t.Parallel()
+	c, ctx := harness.StartCluster(t, 5), harness.Context(t, testTimeout)
+	through, followers := c.Leader(t), c.Followers(t)
+	down := followers[0].ID(t)
+	// A URL that is taken: whether more than that is wrong shows in the answer.
+	_, err := add(ctx, t, through, through.PeerURL(), false)
+	harness.WantError(t, err, codes.FailedPrecondition, textExists)
+	followers[0].Kill(t)
+	_, err = add(ctx, t, through, through.PeerURL(), false)
+	harness.WantError(t, err, codes.FailedPrecondition, textExists)
+	stub := members(t, through)
+	followers[1].Kill(t)
+	for _, learner := range []bool{false, true} {
+		harness.Eventually(t, settle, "it is noticed that two are down", func() error {
+			_, err := stub.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{through.PeerURL()}, IsLearner: learner})
+			if _, text := harness.ErrorParts(err); text != textUnhealthy {
+				return err
+			}
+			return nil
+		})
+	}
+	_, err = stub.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: followers[2].ID(t)})
+	harness.WantError(t, err, codes.Unavailable, textUnhealthy)
+	_, err = stub.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: down})
+	harness.Fatal(t, err)
+	put(ctx, t, through, "k", "v")
+}
+
 func TestStrictReconfigCheckOff(t *testing.T) {
 	t.Parallel()
 	c, ctx := three(t, "--strict-reconfig-check=false")
