@@ -41,6 +41,7 @@ impl<S> RaftCore<S> {
     pub fn tick(&mut self) {
         self.now += 1;
         self.watch_disk();
+        self.hurry_first_election();
         let is_leader = self.node.raft.state == StateRole::Leader;
         if is_leader {
             self.node.tick();
@@ -215,12 +216,11 @@ impl<S> RaftCore<S> {
         }
     }
 
-    /// The members whose links work now. To be called with every tick, before it.
+    /// The members whose links work now.
     pub fn set_active(&mut self, active: impl IntoIterator<Item = u64>) {
         let before = std::mem::take(&mut self.active_since);
         let since = |id| (id, before.get(&id).copied().unwrap_or(self.now));
         self.active_since = active.into_iter().map(since).collect();
-        self.hurry_first_election();
     }
 
     /// A cluster that starts need not wait for a whole election timeout once a
@@ -255,12 +255,29 @@ impl<S> RaftCore<S> {
     }
 
     fn expire_requests(&mut self) {
+        self.give_up_lost_proposals();
         let Some(since) = self.now.checked_sub(self.settings.request_timeout_ticks) else { return };
         for (since, reply) in self.proposals.expire(since) {
             reply.send(Err(self.timeout_since(since)));
         }
         for (since, reply) in self.reads.expire(since) {
             reply.send(Err(self.timeout_since(since)));
+        }
+    }
+
+    /// What was on its way to a leader that is gone, and did not come back in the
+    /// log of the next one, will hardly come any more. Another election timeout is
+    /// left for what the old leader passes on; etcd lets its clients wait for the
+    /// whole request timeout.
+    fn give_up_lost_proposals(&mut self) {
+        let raft = &self.node.raft;
+        let settled = raft.leader_id != raft::INVALID_ID && raft.commit_to_current_term();
+        let late = self.now >= self.elected + self.election_ticks();
+        if settled && late && self.lost_looked_for != self.elected {
+            self.lost_looked_for = self.elected;
+            for reply in self.proposals.lost_before(raft.term) {
+                reply.send(Err(Error::TimeoutLeaderFailed));
+            }
         }
     }
 

@@ -20,6 +20,18 @@ const ENTRY_BYTES: usize = 48;
 struct Waiting {
     reply: Reply,
     since: u64,
+    stage: Stage,
+}
+
+/// How far a proposal of this member has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It waits for a leader.
+    Parked,
+    /// It was sent to the leader of this term.
+    Forwarded(u64),
+    /// It is or was in this member's log.
+    Logged,
 }
 
 /// An entry that is to be proposed when there is a leader who takes it.
@@ -60,7 +72,7 @@ impl Proposals {
     /// Takes a proposal of this member; it waits until [`Self::unpark`].
     pub(super) fn add(&mut self, id: u64, mut entry: Entry, reply: Reply, now: u64) {
         entry.context = self.context(id);
-        self.waiting.insert(id, Waiting { reply, since: now });
+        self.waiting.insert(id, Waiting { reply, since: now, stage: Stage::Parked });
         self.park(Parked { entry, since: now, foreign: false });
     }
 
@@ -94,9 +106,9 @@ impl Proposals {
         !self.parked_changes.is_empty()
     }
 
-    /// The next entries for one message. `room` limits the bytes, but for the
-    /// first entry.
-    pub(super) fn unpark(&mut self, room: usize) -> Vec<Entry> {
+    /// The next entries for one message, which brings them to `stage`. `room`
+    /// limits the bytes, but for the first entry.
+    pub(super) fn unpark(&mut self, room: usize, stage: Stage) -> Vec<Entry> {
         let room = room.min(MESSAGE_BYTES_MAX);
         let mut entries = Vec::new();
         let mut size = 0;
@@ -106,16 +118,16 @@ impl Proposals {
                 break;
             }
             if let Some(parked) = self.parked.pop_front() {
-                entries.extend(self.release(parked));
+                entries.extend(self.release(parked, stage));
             }
         }
         entries
     }
 
-    /// The next change of the membership.
-    pub(super) fn unpark_change(&mut self) -> Option<Entry> {
+    /// The next change of the membership, which is brought to `stage`.
+    pub(super) fn unpark_change(&mut self, stage: Stage) -> Option<Entry> {
         while let Some(parked) = self.parked_changes.pop_front() {
-            if let Some(entry) = self.release(parked) {
+            if let Some(entry) = self.release(parked, stage) {
                 return Some(entry);
             }
         }
@@ -123,13 +135,48 @@ impl Proposals {
     }
 
     /// The entry, unless whoever proposed it was told that it timed out.
-    fn release(&mut self, parked: Parked) -> Option<Entry> {
+    fn release(&mut self, parked: Parked, stage: Stage) -> Option<Entry> {
         if parked.foreign {
             self.foreign_bytes -= bytes(&parked.entry);
             return Some(parked.entry);
         }
-        let waits = self.own(&parked.entry).is_some_and(|id| self.waiting.contains_key(&id));
-        waits.then_some(parked.entry)
+        self.waiting_for(&parked.entry)?.stage = stage;
+        Some(parked.entry)
+    }
+
+    fn waiting_for(&mut self, entry: &Entry) -> Option<&mut Waiting> {
+        let id = self.own(entry)?;
+        self.waiting.get_mut(&id)
+    }
+
+    /// These entries have come into this member's log.
+    pub(super) fn logged(&mut self, entries: &[Entry]) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        for entry in entries {
+            if let Some(waiting) = self.waiting_for(entry) {
+                waiting.stage = Stage::Logged;
+            }
+        }
+    }
+
+    /// Gives up what was forwarded to leaders of terms before `term` and has not
+    /// come into the log, in the order of age.
+    pub(super) fn lost_before(&mut self, term: u64) -> Vec<Reply> {
+        let lost = |waiting: &Waiting| matches!(waiting.stage, Stage::Forwarded(to) if to < term);
+        self.take_all(lost).into_iter().map(|(_, reply)| reply).collect()
+    }
+
+    /// Takes out those that fit, in the order of age.
+    fn take_all(&mut self, fits: impl Fn(&Waiting) -> bool) -> Vec<(u64, Reply)> {
+        let fitting = self.waiting.iter().filter(|(_, waiting)| fits(waiting));
+        let mut ids: Vec<(u64, u64)> = fitting.map(|(id, waiting)| (waiting.since, *id)).collect();
+        ids.sort_unstable();
+        let replies = ids.into_iter().filter_map(|(since, id)| {
+            self.waiting.remove(&id).map(|waiting| (since, waiting.reply))
+        });
+        replies.collect()
     }
 
     /// Whoever waits for this committed entry here.
@@ -169,14 +216,6 @@ impl Proposals {
 
     /// Gives up what has waited since before `since`, in the order of age.
     pub(super) fn expire(&mut self, since: u64) -> Vec<(u64, Reply)> {
-        let old = |waiting: &Waiting| waiting.since <= since;
-        let mut ids: Vec<(u64, u64)> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| old(waiting))
-            .map(|(id, waiting)| (waiting.since, *id))
-            .collect();
-        ids.sort_unstable();
         for parked in [&mut self.parked, &mut self.parked_changes] {
             while let Some(first) = parked.front()
                 && first.since <= since
@@ -187,10 +226,7 @@ impl Proposals {
                 parked.pop_front();
             }
         }
-        let replies = ids.into_iter().filter_map(|(since, id)| {
-            self.waiting.remove(&id).map(|waiting| (since, waiting.reply))
-        });
-        replies.collect()
+        self.take_all(|waiting| waiting.since <= since)
     }
 
     /// The mark of this member's proposal `id` in an entry.

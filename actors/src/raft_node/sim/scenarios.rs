@@ -114,15 +114,30 @@ fn a_minority_times_out_and_says_why() {
 }
 
 #[test]
-fn a_request_that_spans_an_election_hears_of_the_leaders_failure() {
+fn a_request_that_died_with_its_leader_does_not_wait_for_the_whole_timeout() {
     let mut sim = Sim::new(50, &[1, 2, 3]);
     let leader = sim.elect();
     let follower = sim.other_than(&[leader]);
     sim.isolate(leader);
     // Forwarded to a leader that nobody hears any more.
     let lost = sim.write(follower);
-    sim.rounds(REQUEST_TIMEOUT_TICKS as usize + 1);
+    sim.rounds(2 * ELECTION_TICKS + 2);
     assert_eq!(sim.clients.failure(lost), Some(Error::TimeoutLeaderFailed));
+}
+
+#[test]
+fn what_comes_after_a_leader_died_waits_for_the_next_one() {
+    let mut sim = Sim::new(51, &[1, 2, 3]);
+    let leader = sim.elect();
+    let follower = sim.other_than(&[leader]);
+    sim.crash(leader, 0);
+    sim.rounds(1);
+    assert_eq!(sim.status(follower).leader, leader, "the link is gone, the leader not yet");
+    let write = sim.write(follower);
+    sim.read(follower);
+    sim.rounds(ELECTION_TICKS + 2);
+    assert!(sim.clients.is_acknowledged(write));
+    assert_eq!(sim.clients.reads_done + sim.clients.read_failures.len(), 1);
 }
 
 #[test]
