@@ -1,6 +1,5 @@
 //! The urgent and the bulk lane: raft messages on a stream, for as long as it stands.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -252,17 +251,15 @@ async fn ending(answers: &mut Streaming<Delivered>) -> LinkError {
     }
 }
 
-/// The next question; never comes on a lane that has none.
+/// The next question; never comes on a lane that has none, nor when the link is about to
+/// end and nobody can ask any more.
 async fn next_ask(asks: &mut Option<mpsc::Receiver<Asked>>) -> Asked {
-    if let Some(asked) = match asks {
-        Some(asks) => asks.recv().await,
-        None => None,
-    } {
+    if let Some(asks) = asks
+        && let Some(asked) = asks.recv().await
+    {
         return asked;
     }
-    // Nobody asks any more: the link is about to end.
-    let never: Infallible = std::future::pending().await;
-    match never {}
+    std::future::pending().await
 }
 
 async fn ask(mut client: PeerClient<Channel>, caller: Caller, asked: Asked, limit: Duration) {
