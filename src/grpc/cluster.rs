@@ -83,7 +83,10 @@ fn peer_urls(texts: &[String]) -> Result<Vec<String>, Error> {
 }
 
 fn members(call: &Call) -> Vec<Member> {
-    call.faces.company.view().cluster().members.values().map(member).collect()
+    let company = &call.faces.company;
+    let view = company.view();
+    let gone = company.is_removed().then_some(company.identity().member_id);
+    view.cluster().members.values().filter(|info| Some(info.id) != gone).map(member).collect()
 }
 
 fn member(info: &MemberInfo) -> Member {

@@ -72,7 +72,11 @@ pub(super) async fn cluster(urls: &[Url], patience: Duration) -> Result<RemoteCl
     Err("could not retrieve cluster information from the given URLs".to_owned())
 }
 
-async fn cluster_at(url: &Url, patience: Duration) -> Result<RemoteCluster, String> {
+/// Who is in the cluster, as the member at one URL says.
+///
+/// # Errors
+/// Why it does not say.
+pub(super) async fn cluster_at(url: &Url, patience: Duration) -> Result<RemoteCluster, String> {
     let (headers, body) = get(url, "/members", patience).await?;
     let members: Vec<RemoteMember> =
         serde_json::from_slice(&body).map_err(|error| error.to_string())?;

@@ -35,14 +35,14 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 512 * 1024;
 /// The pause before a member tries again to tell the cluster who it is.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a member looks whether it still is one.
-const REMOVAL_LOOK: Duration = Duration::from_millis(200);
-
 /// How long a removed member goes on.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// What handing over the lead may take beyond an election timeout.
 const HAND_OVER_SLACK: Duration = Duration::from_millis(1500);
+
+/// How long a former leader stays for those who have not heard yet, in heartbeats.
+const HAND_OVER_HEARTBEATS: u32 = 2;
 
 /// Why a member does not run.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
         ended = end(&company, &mut signals) => ended,
         never = lead_in(&company, &config, &server) => match never {},
     };
-    stop(&company, server, running, ended, config.election_timeout()).await;
+    stop(&company, server, running, ended, &config).await;
     Ok(ended)
 }
 
@@ -248,10 +248,7 @@ async fn end(company: &Company, signals: &mut Signals) -> Ended {
 /// Returns when this member was removed from its cluster, a moment later: the others
 /// may have to hear of it from here, and whoever asked for it.
 async fn removal(company: &Company) {
-    let own = company.identity().member_id;
-    while !company.view().cluster().removed.contains(&own) && !company.peers().removed {
-        tokio::time::sleep(REMOVAL_LOOK).await;
-    }
+    company.own_removal().await;
     let error = "the member has been permanently removed from the cluster";
     tracing::warn!(error, "server error");
     tracing::warn!("data-dir used by this member must be removed");
@@ -269,18 +266,12 @@ fn network_arbiters(running: &Running) -> Vec<ArbiterHandle> {
     }
 }
 
-async fn stop(
-    company: &Company,
-    server: Serving,
-    running: Running,
-    ended: Ended,
-    election: Duration,
-) {
+async fn stop(company: &Company, server: Serving, running: Running, ended: Ended, config: &Config) {
     if let Ended::Signal(signal) = ended {
         tracing::info!(signal, "received signal; shutting down");
     }
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
-    hand_over(company, election).await;
+    hand_over(company, config).await;
     server.stop().await;
     running.stop();
     tracing::info!("closed member");
@@ -288,13 +279,19 @@ async fn stop(
 
 /// Lets another member lead, while clients are still served, so that they need not wait
 /// for an election.
-async fn hand_over(company: &Company, election: Duration) {
+async fn hand_over(company: &Company, config: &Config) {
     if !company.raft().is_leader || company.view().cluster().voters().count() < 2 {
         return;
     }
     tracing::info!("leadership transfer starting");
-    match tokio::time::timeout(election + HAND_OVER_SLACK, company.transfer_leader(0)).await {
-        Ok(Ok(())) => tracing::info!("leadership transfer finished"),
+    let patience = config.election_timeout() + HAND_OVER_SLACK;
+    match tokio::time::timeout(patience, company.transfer_leader(0)).await {
+        Ok(Ok(())) => {
+            tracing::info!("leadership transfer finished");
+            // The others learn of the new leader with its first heartbeat. What they still
+            // send here until then is passed on.
+            tokio::time::sleep(HAND_OVER_HEARTBEATS * config.heartbeat()).await;
+        }
         Ok(Err(error)) => tracing::warn!(%error, "leadership transfer failed"),
         Err(_) => tracing::warn!("leadership transfer took too long"),
     }

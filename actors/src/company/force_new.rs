@@ -12,9 +12,13 @@ use crate::cluster::ClusterState;
 use crate::mvcc::StoreMeta;
 use crate::wal_writer::{Append, Wal};
 
-/// Cuts what was not committed off the log and appends, as committed, what makes
-/// this member the only one. Durable when it returns; done again it does nothing.
-/// `begin` says where the member is reached, should the cluster not know it.
+/// Appends to the log, as committed, what makes this member the only one.
+/// Durable when it returns; done again it does nothing. `begin` says where the
+/// member is reached, should the cluster not know it.
+///
+/// All writes in the log stay: the commit index on disk may be behind what was
+/// acknowledged. Only a change of the membership that may not have come to pass
+/// is cut off, with what follows it.
 ///
 /// # Errors
 /// When the member was removed from its cluster or has never been in it, or the
@@ -33,7 +37,9 @@ pub(super) fn force_new_cluster(
                 .to_owned(),
         ));
     }
-    let kept = log.entries.partition_point(|entry| entry.index <= commit);
+    let in_doubt = |e: &Entry| e.index > commit && e.entry_type() != EntryType::EntryNormal;
+    let kept = log.entries.iter().position(in_doubt).unwrap_or(log.entries.len());
+    let last = log.entries[..kept].last().map_or(sealed.applied_index, |entry| entry.index);
     let cut = log.entries.len() - kept;
     log.entries.truncate(kept);
     let cluster = members_at(&meta.cluster, &log.entries)?;
@@ -45,10 +51,10 @@ pub(super) fn force_new_cluster(
     }
     let Some(count) = added.len().checked_sub(1) else { return Ok(()) };
     let term = log.hard_state.term;
-    for (entry, index) in added.iter_mut().zip(commit + 1..) {
+    for (entry, index) in added.iter_mut().zip(last + 1..) {
         (entry.index, entry.term) = (index, term);
     }
-    log.hard_state = HardState { commit: commit + 1 + count as u64, ..log.hard_state };
+    log.hard_state = HardState { commit: last + 1 + count as u64, ..log.hard_state };
     wal.append(&Append {
         entries: added.clone(),
         hard_state: Some(log.hard_state),
@@ -60,7 +66,7 @@ pub(super) fn force_new_cluster(
     log.entries.extend(added);
     tracing::warn!(
         members_changed = changes.len(),
-        uncommitted_entries_cut = cut,
+        entries_cut = cut,
         commit_index = log.hard_state.commit,
         "made this member the only one of its cluster"
     );

@@ -21,6 +21,12 @@ use crate::shared::{Error, Inlet, Refused};
 /// A member counts as connected when its link has worked for this long.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 
+/// How often a member looks whether it still is one.
+const REMOVAL_LOOK: Duration = Duration::from_millis(50);
+
+/// How long a leader that is to be removed tries to hand over the lead.
+const YIELD_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often a member that knows no leader looks again.
 const LEADER_LOOK: Duration = Duration::from_millis(100);
 
@@ -140,9 +146,36 @@ impl Company {
         if self.rules.strict {
             self.may_remove(id)?;
         }
+        self.yield_lead(id).await;
         let change =
             MemberChange { kind: Kind::Remove.into(), member_id: id, ..MemberChange::default() };
-        self.change_members(&change).await
+        tokio::select! {
+            outcome = self.change_members(&change) => outcome,
+            // Who is removed hears little of it: the others turn away at once.
+            () = self.own_removal(), if id == self.identity.member_id => Ok(()),
+        }
+    }
+
+    /// Whether this member is none any more, by its own log or by another's word.
+    pub fn is_removed(&self) -> bool {
+        self.view().cluster().removed.contains(&self.identity.member_id) || self.peers.get().removed
+    }
+
+    /// Returns when this member is none any more.
+    pub async fn own_removal(&self) {
+        while !self.is_removed() {
+            tokio::time::sleep(REMOVAL_LOOK).await;
+        }
+    }
+
+    /// A leader that is asked to go hands the lead over first, so that nobody has to wait
+    /// for an election. Where nobody can take it, the removal goes its way all the same.
+    async fn yield_lead(&self, id: u64) {
+        let leads = id == self.identity.member_id && self.raft().is_leader;
+        if leads && self.view().cluster().voters().count() > 1 {
+            let handed_over = tokio::time::timeout(YIELD_PATIENCE, self.transfer_leader(0)).await;
+            tracing::info!(?handed_over, "handed over the lead before the removal");
+        }
     }
 
     fn may_remove(&self, id: u64) -> Result<(), Error> {

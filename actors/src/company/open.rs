@@ -104,7 +104,7 @@ pub(super) struct Log {
 
 /// Opens a member's data, or makes it when there is none: then `identity` and
 /// `begin` say whose it is and how it begins. With `force_new` the member is the
-/// only one of its cluster from then on, and what was not committed is gone.
+/// only one of its cluster from then on.
 ///
 /// # Errors
 /// When something on disk is damaged, missing, newer, or of another member, or

@@ -317,20 +317,21 @@ fn one_member_of_three_becomes_a_cluster_of_its_own() {
     let mut log = puts(2..=5, 2);
     log.push(change_entry(6, 2, &change(Kind::Add, 4)));
     log.push(change_entry(7, 3, &change(Kind::Remove, 3)));
-    // These were never committed.
-    log.push(change_entry(8, 3, &change(Kind::Remove, OWN)));
-    log.extend(puts(9..=12, 3));
+    // As far as the disk knows, these were never committed.
+    log.extend(puts(8..=8, 3));
+    log.push(change_entry(9, 3, &change(Kind::Remove, OWN)));
+    log.extend(puts(10..=12, 3));
     dir.log(log, hard_state(4, 1, 7));
     let opened = dir.force_new().unwrap();
     assert_eq!(members_in_the_end(&opened), [(OWN, false)]);
     let found = entries(&opened);
     let added: Vec<(u64, u64)> = found[6..].iter().map(|e| (e.index, e.term)).collect();
-    assert_eq!(added, [(8, 4), (9, 4)], "1 and 4 go");
-    assert_eq!(shape(&opened).2, hard_state(4, 1, 9));
+    assert_eq!(added, [(8, 3), (9, 4), (10, 4)], "the write stays, 1 and 4 go");
+    assert_eq!(shape(&opened).2, hard_state(4, 1, 10));
     drop(opened);
     for again in [dir.force_new().unwrap(), dir.open().unwrap()] {
         assert_eq!(entries(&again), found, "it is durable and done once");
-        assert_eq!(shape(&again).2, hard_state(4, 1, 9));
+        assert_eq!(shape(&again).2, hard_state(4, 1, 10));
     }
 }
 
@@ -346,7 +347,7 @@ fn a_learner_gets_a_vote_before_the_others_go() {
 }
 
 #[test]
-fn an_only_member_loses_nothing_but_what_was_not_committed() {
+fn an_only_member_loses_nothing_but_a_change_in_doubt() {
     let dir = Dir::new();
     let mut alone = cluster(&[]);
     alone.members.retain(|id, _| *id == OWN);
@@ -354,12 +355,18 @@ fn an_only_member_loses_nothing_but_what_was_not_committed() {
     let mut opened = dir.open_as(&begin, false).unwrap();
     append(&mut opened.wal, puts(2..=6, 2), hard_state(2, 2, 4));
     drop(opened);
-    let opened = dir.open_as(&begin, true).unwrap();
-    let found: Vec<(u64, usize)> =
-        entries(&opened).iter().map(|e| (e.index, e.data.len())).collect();
-    assert_eq!(found, [(2, 9), (3, 9), (4, 9), (5, 0)]);
+    let mut opened = dir.open_as(&begin, true).unwrap();
+    assert_eq!((shape(&opened).1, shape(&opened).2), (6, hard_state(2, 2, 4)), "raft commits it");
+    let joins = change_entry(7, 2, &change(Kind::Add, 4));
+    append(&mut opened.wal, vec![joins], hard_state(2, 2, 5));
     drop(opened);
-    assert_eq!(dir.open_as(&begin, true).unwrap().log.last_index(), Ok(5));
+    for _ in 0..2 {
+        let opened = dir.open_as(&begin, true).unwrap();
+        let last = entries(&opened).pop().unwrap();
+        assert_eq!((last.index, last.term, last.data.len()), (7, 2, 0));
+        assert_eq!(members_in_the_end(&opened), [(OWN, false)]);
+        assert_eq!(shape(&opened).2, hard_state(2, 2, 7));
+    }
 }
 
 #[test]

@@ -80,37 +80,33 @@ impl CheckpointEvents for Events {
 }
 
 /// Mvcc on its thread, and the test on all of its edges.
-struct World {
-    dir: tempfile::TempDir,
-    mvcc: ThreadInlet<MvccMessage>,
+pub(super) struct Running {
+    pub(super) mvcc: ThreadInlet<MvccMessage>,
     thread: JoinHandle<()>,
-    view: Published<View>,
-    raft: Outlet<RaftCompletion>,
+    checkpointer: Checkpointer,
+    pub(super) view: Published<View>,
+    pub(super) raft: Outlet<RaftCompletion>,
     leases: Outlet<LeaseMessage>,
     hub: Outlet<HubMessage>,
-    begun: Receiver<SealJob>,
-    go_on: Sender<()>,
 }
 
-impl World {
-    fn new() -> Self {
+impl Running {
+    /// Runs over a store that covers the log up to `index`.
+    pub(super) fn start(checkpoints: Box<dyn CheckpointStore>, store: Store, index: u64) -> Self {
         let board = Switchboard::default();
         let (mvcc, outlet) = board.thread_mailbox("mvcc", 16);
         let (raft_inlet, raft) = board.mailbox("raft", 16);
-        let (leases_inlet, leases) = board.mailbox("leases", 16);
-        let (hub_inlet, hub) = board.mailbox("hub", 16);
-        let (begin, begun) = bounded(1);
-        let (go_on, gate) = bounded(1);
+        let (leases_inlet, leases) = board.mailbox("leases", 1024);
+        let (hub_inlet, hub) = board.mailbox("hub", 1024);
         let registry = Registry::new();
         let checkpointer = Checkpointer::start(
-            Box::new(Gate { begun: begin, go_on: gate }),
+            checkpoints,
             Box::new(Events(mvcc.clone())),
             CheckpointMetrics::register(&registry).unwrap(),
             &CheckpointerOptions::default(),
         )
         .unwrap();
-        let store = Store::default();
-        let view = Published::new(store.view(1, 1, Arc::new(ClusterState::default())));
+        let view = Published::new(store.view(index, 2, Arc::new(ClusterState::default())));
         let edges = MvccEdges {
             raft: raft_inlet,
             leases: leases_inlet,
@@ -121,35 +117,58 @@ impl World {
         let metrics = MvccMetrics::new(&registry).unwrap();
         let actor = Mvcc::new(IDENTITY, store, view.clone(), edges, policy, Duration::MAX, metrics);
         let thread = std::thread::spawn(move || actor.run(&outlet));
-        let dir = tempfile::tempdir().unwrap();
-        Self { dir, mvcc, thread, view, raft, leases, hub, begun, go_on }
+        Self { mvcc, thread, checkpointer, view, raft, leases, hub }
     }
 
-    fn apply(&self, index: u64, key: &str) {
-        let kind = OperationKind::Put(PutRequest { key: key.to_owned().into(), ..put() });
-        let operation = Operation { name: OperationName::Put, kind, reply: None };
+    pub(super) fn apply(&self, index: u64, kinds: Vec<OperationKind>) {
+        let operation = |kind| Operation { name: OperationName::Put, kind, reply: None };
+        let operations = kinds.into_iter().map(operation).collect();
         let cluster = Arc::new(ClusterState::default());
-        let operations = vec![operation];
         let batch = ApplyBatch { index, term: 2, log_bytes: 1, cluster, operations };
         self.mvcc.send_blocking(MvccMessage::Apply(batch));
     }
 
-    fn install(&self, spool: Spool) {
+    pub(super) fn install(&self, spool: Spool) {
         let install = Install { index: spool.index(), term: spool.term(), spool };
         self.mvcc.send_blocking(MvccMessage::Install(install));
+    }
+
+    /// Ends both threads, after the seals that were ordered.
+    pub(super) fn end(self) {
+        self.mvcc.send_blocking(MvccMessage::Stop);
+        self.thread.join().unwrap();
+        self.checkpointer.stop().unwrap();
+    }
+}
+
+/// One whose seals the test lets go on.
+struct World {
+    dir: tempfile::TempDir,
+    running: Running,
+    begun: Receiver<SealJob>,
+    go_on: Sender<()>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (begin, begun) = bounded(1);
+        let (go_on, gate) = bounded(1);
+        let checkpoints = Box::new(Gate { begun: begin, go_on: gate });
+        let running = Running::start(checkpoints, Store::default(), 1);
+        Self { dir: tempfile::tempdir().unwrap(), running, begun, go_on }
+    }
+
+    fn put(&self, index: u64) {
+        let put = PutRequest { key: "mine".into(), ..put() };
+        self.running.apply(index, vec![OperationKind::Put(put)]);
     }
 
     fn begun(&self) -> SealJob {
         self.begun.recv_timeout(PATIENCE).expect("a seal begins")
     }
-
-    fn end(self) {
-        self.mvcc.send_blocking(MvccMessage::Stop);
-        self.thread.join().unwrap();
-    }
 }
 
-fn next<M>(outlet: &mut Outlet<M>, waiting: &mut Vec<M>) -> M {
+pub(super) fn next<M>(outlet: &mut Outlet<M>, waiting: &mut Vec<M>) -> M {
     if waiting.is_empty() {
         waiting.extend(futures::executor::block_on(outlet.next()).expect("Mvcc runs"));
     }
@@ -171,6 +190,16 @@ fn received(dir: &Path, revisions: i64) -> Spool {
     }
     store.finish_batch();
     let cluster = ClusterState { version: Some("3.7.0".to_owned()), ..Default::default() };
+    spool_of(dir, &store, (50, 4), &cluster)
+}
+
+/// What arrives at this member when another one sends `store`.
+pub(super) fn spool_of(
+    dir: &Path,
+    store: &Store,
+    (index, term): (u64, u64),
+    cluster: &ClusterState,
+) -> Spool {
     let meta = StoreMeta {
         cluster_id: IDENTITY.cluster_id,
         member_id: 1,
@@ -180,7 +209,7 @@ fn received(dir: &Path, revisions: i64) -> Spool {
         cluster: cluster.clone(),
         origin: Origin::Log,
     };
-    let export = Export::new(meta, Arc::new(store.view(50, 4, Arc::new(cluster))));
+    let export = Export::new(meta, Arc::new(store.view(index, term, Arc::new(cluster.clone()))));
     let mut writer = SpoolWriter::create(dir).unwrap();
     export.into_pieces(1000).for_each(|piece| writer.write(&piece).unwrap());
     writer.finish().unwrap()
@@ -194,25 +223,27 @@ fn meta_of(job: &SealJob) -> StoreMeta {
 fn a_snapshot_waits_for_the_seal_under_way_and_is_sealed_whole() {
     let mut world = World::new();
     let waiting = &mut Vec::new();
-    (2..=4).for_each(|index| world.apply(index, "mine"));
+    (2..=4).for_each(|index| world.put(index));
     let grown = world.begun();
     assert_eq!((grown.applied_index, meta_of(&grown).origin), (4, Origin::Log));
     let spool = received(world.dir.path(), 30);
-    world.install(spool);
+    world.running.install(spool);
     for index in 2..=4 {
-        assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Applied { index });
+        assert_eq!(next(&mut world.running.raft, waiting), RaftCompletion::Applied { index });
     }
 
     // Readers and watchers have it while the old seal goes on.
     let told = &mut Vec::new();
     for _ in 2..=4 {
-        assert!(matches!(next(&mut world.hub, told), HubMessage::Events(_)));
+        assert!(matches!(next(&mut world.running.hub, told), HubMessage::Events(_)));
     }
-    let HubMessage::Replaced(view) = next(&mut world.hub, told) else { panic!("not replaced") };
+    let HubMessage::Replaced(view) = next(&mut world.running.hub, told) else {
+        panic!("not replaced")
+    };
     assert_eq!((view.applied_index(), view.applied_term(), view.revision()), (50, 4, 30));
-    assert!(Arc::ptr_eq(&view, &world.view.get()));
+    assert!(Arc::ptr_eq(&view, &world.running.view.get()));
     assert_eq!(view.cluster().version.as_deref(), Some("3.7.0"));
-    let LeaseMessage::Reset(leases) = next(&mut world.leases, &mut Vec::new()) else {
+    let LeaseMessage::Reset(leases) = next(&mut world.running.leases, &mut Vec::new()) else {
         panic!("leases were not reset")
     };
     assert_eq!(leases, [(7, 60, 20)]);
@@ -220,48 +251,48 @@ fn a_snapshot_waits_for_the_seal_under_way_and_is_sealed_whole() {
 
     assert!(world.begun.is_empty(), "there is one seal at a time");
     world.go_on.send(()).unwrap();
-    assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Sealed { index: 4 });
+    assert_eq!(next(&mut world.running.raft, waiting), RaftCompletion::Sealed { index: 4 });
     let whole = world.begun();
     assert_eq!((whole.applied_index, whole.applied_term), (50, 4));
     assert_eq!(whole.reclaim, Reclaim::Replace);
     let meta = meta_of(&whole);
     assert_eq!((meta.origin, meta.member_id, meta.revision), (Origin::Installed, 2, 30));
     assert_eq!(meta.leases, leases);
-    let early = world.raft.next().now_or_never();
+    let early = world.running.raft.next().now_or_never();
     assert!(waiting.is_empty() && early.is_none(), "it is not installed before it is durable");
     world.go_on.send(()).unwrap();
-    assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Installed { index: 50 });
+    assert_eq!(next(&mut world.running.raft, waiting), RaftCompletion::Installed { index: 50 });
 
     // The log goes on behind it, and its next seal is an ordinary one.
-    (51..=53).for_each(|index| world.apply(index, "mine"));
+    (51..=53).for_each(|index| world.put(index));
     for index in 51..=53 {
-        assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Applied { index });
+        assert_eq!(next(&mut world.running.raft, waiting), RaftCompletion::Applied { index });
     }
     let next_one = world.begun();
     assert_eq!((next_one.applied_index, next_one.reclaim), (53, Reclaim::Paced));
     assert_eq!(meta_of(&next_one).origin, Origin::Log);
     assert_eq!(meta_of(&next_one).revision, 33);
     world.go_on.send(()).unwrap();
-    assert_eq!(next(&mut world.raft, waiting), RaftCompletion::Sealed { index: 53 });
-    world.end();
+    assert_eq!(next(&mut world.running.raft, waiting), RaftCompletion::Sealed { index: 53 });
+    world.running.end();
 }
 
 #[test]
 fn a_snapshot_that_finds_nothing_under_way_is_sealed_at_once() {
     let mut world = World::new();
     let spool = received(world.dir.path(), 5);
-    world.install(spool);
+    world.running.install(spool);
     let whole = world.begun();
     assert_eq!((whole.applied_index, whole.reclaim), (50, Reclaim::Replace));
     world.go_on.send(()).unwrap();
-    let completion = next(&mut world.raft, &mut Vec::new());
+    let completion = next(&mut world.running.raft, &mut Vec::new());
     assert_eq!(completion, RaftCompletion::Installed { index: 50 });
 
     // What it has now it can pass on.
-    let exporter = Exporter::new(world.mvcc.clone(), Arc::new(Semaphore::new(1)));
+    let exporter = Exporter::new(world.running.mvcc.clone(), Arc::new(Semaphore::new(1)));
     let export = futures::executor::block_on(exporter.export()).unwrap();
     assert_eq!((export.index(), export.term()), (50, 4));
-    world.end();
+    world.running.end();
 }
 
 #[test]
@@ -273,7 +304,7 @@ fn a_snapshot_that_was_damaged_on_this_disk_ends_the_member() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(spool.path(), bytes).unwrap();
-    world.install(spool);
-    let panic = world.thread.join().expect_err("it must not go on");
+    world.running.install(spool);
+    let panic = world.running.thread.join().expect_err("it must not go on");
     std::panic::resume_unwind(panic);
 }

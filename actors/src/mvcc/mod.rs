@@ -14,6 +14,8 @@ mod checkpoint;
 mod hash;
 mod index;
 #[cfg(test)]
+mod install_model;
+#[cfg(test)]
 mod install_tests;
 mod leases;
 mod log;

@@ -119,7 +119,7 @@ impl Mvcc {
         };
         assert_eq!((spool.index(), spool.term()), (*index, *term), "raft accepted another state");
         assert_eq!(meta.cluster_id, self.identity.cluster_id, "a snapshot of another cluster");
-        tracing::info!(index, term, revision = meta.revision, "installed a snapshot");
+        tracing::info!(index, term, revision = meta.revision, "loaded a snapshot");
         self.store = store;
         // The seal to come keeps no older volume.
         self.clean_floor = meta.compact_revision;

@@ -1,7 +1,7 @@
 //! The urgent and the bulk lane: raft messages on a stream, for as long as it stands.
 
-use std::convert::Infallible;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use castd_proto::castdpb::peer_client::PeerClient;
 use castd_proto::castdpb::{Delivered, Parcel};
@@ -23,7 +23,10 @@ use super::wire::{Caller, answers, outcome_of};
 use crate::shared::Error;
 
 /// How often a failure that lasts is logged.
-const FAILURE_LOG_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30);
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Questions that may be on their way at a time.
+const CALLS_MAX: usize = 256;
 
 /// One lane's task.
 pub(super) struct DeliverLane {
@@ -121,7 +124,7 @@ impl DeliverLane {
                     // Why the stream takes no more, its other half tells.
                     if end.is_err() { return ending(&mut answers).await }
                 }
-                asked = next_ask(&mut self.asks) => {
+                asked = next_ask(&mut self.asks), if calls.len() < CALLS_MAX => {
                     let basics = &self.basics;
                     let limit = basics.settings.ask_timeout;
                     let call = ask(client.clone(), basics.caller.clone(), asked, limit);
@@ -139,7 +142,7 @@ impl DeliverLane {
     }
 
     fn measure(&self, start: Instant, delivered: &Delivered) {
-        let sent = std::time::Duration::from_nanos(delivered.probe);
+        let sent = Duration::from_nanos(delivered.probe);
         let took = start.elapsed().saturating_sub(sent);
         self.basics.figures.round_trip.observe(took.as_secs_f64());
     }
@@ -175,7 +178,7 @@ impl DeliverLane {
 
     /// The pause before the next attempt. What comes meanwhile is lost.
     async fn rest(&mut self) {
-        let wake = std::sync::Arc::clone(&self.basics.wake);
+        let wake = Arc::clone(&self.basics.wake);
         let pause = sleep(self.backoff.pause());
         tokio::pin!(pause);
         loop {
@@ -241,32 +244,25 @@ async fn send_next(
 
 /// Why the other side ended the stream.
 async fn ending(answers: &mut Streaming<Delivered>) -> LinkError {
-    let patience = std::time::Duration::from_millis(100);
+    let patience = Duration::from_millis(100);
     match timeout(patience, answers.message()).await {
         Ok(Err(status)) => status.into(),
         _ => LinkError::Broken("the stream is closed".to_owned()),
     }
 }
 
-/// The next question; never comes on a lane that has none.
+/// The next question; never comes on a lane that has none, nor when the link is about to
+/// end and nobody can ask any more.
 async fn next_ask(asks: &mut Option<mpsc::Receiver<Asked>>) -> Asked {
-    if let Some(asked) = match asks {
-        Some(asks) => asks.recv().await,
-        None => None,
-    } {
+    if let Some(asks) = asks
+        && let Some(asked) = asks.recv().await
+    {
         return asked;
     }
-    // Nobody asks any more: the link is about to end.
-    let never: Infallible = std::future::pending().await;
-    match never {}
+    std::future::pending().await
 }
 
-async fn ask(
-    mut client: PeerClient<Channel>,
-    caller: Caller,
-    asked: Asked,
-    limit: std::time::Duration,
-) {
+async fn ask(mut client: PeerClient<Channel>, caller: Caller, asked: Asked, limit: Duration) {
     let request = caller.request(asked.question.clone());
     let outcome = match timeout(limit, client.ask(request)).await {
         Ok(Ok(answer)) if answers(&asked.question, answer.get_ref()) => {

@@ -15,13 +15,6 @@
 //!
 //! Never decides anything about the cluster, and keeps nothing: a link that ends by
 //! itself is started again, and so are all of them when the actor stumbles.
-//!
-//! ```text
-//! PeerTransport::new(PeerSettings, PeerEdges, Outlet<PeerMessage>, PeerMetrics)
-//! PeerService::new(PeerSettings, ServiceEdges, PeerMetrics)
-//! PeerService::server()    the tower service for POST /castdpb.Peer/*
-//! PeerService::close()     ends the streams, before the listener is stopped
-//! ```
 
 mod actor;
 mod deliver;
@@ -35,6 +28,8 @@ mod queue;
 mod service;
 mod settings;
 mod snapshot_lane;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use actor::{PeerEdges, PeerTransport};

@@ -1,6 +1,7 @@
 //! The shell of RaftNode: an actix actor that feeds its core and carries out
 //! what comes back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, StreamHandler};
@@ -26,7 +27,7 @@ pub struct RaftEdges {
     pub apply: Inlet<ApplyMessage>,
     /// Messages to peers go here.
     pub peers: Inlet<PeerMessage>,
-    /// Which members can be reached; looked at with every tick.
+    /// Which members can be reached; looked at with every tick and request.
     pub reachable: Published<PeerStatus>,
     /// The status is shown here.
     pub status: Published<RaftStatus>,
@@ -39,6 +40,8 @@ pub struct RaftNode {
     core: RaftCore,
     edges: RaftEdges,
     tick: Duration,
+    /// What the core knows of the links.
+    reachable: Arc<PeerStatus>,
     ticked: Instant,
     requests: Option<Outlet<RaftMessage>>,
     inbound: Option<Outlet<RaftInbound>>,
@@ -59,7 +62,8 @@ impl RaftNode {
     ) -> Self {
         let (requests, inbound) = (Some(requests), Some(inbound));
         let (completions, ticked) = (Some(completions), Instant::now());
-        Self { core, edges, tick, ticked, requests, inbound, completions, fatal }
+        let reachable = Arc::default();
+        Self { core, edges, tick, reachable, ticked, requests, inbound, completions, fatal }
     }
 
     /// Runs `input` on the core and carries out everything that follows. A
@@ -98,19 +102,29 @@ impl RaftNode {
             let full = matches!(sent, Err(Refused::Full(_)));
             assert!(!full, "ApplyLoop's mailbox holds the whole window");
         }
-        if !effects.messages.is_empty() {
-            // A message to a peer may always be lost: raft sends it again.
-            let _ = self.edges.peers.try_send(PeerMessage::Send(effects.messages));
+        if effects.messages.is_empty() {
+            return;
+        }
+        // A message to a peer may be lost; raft has to know, so that it does not
+        // wait for what never left.
+        let sent = self.edges.peers.try_send(PeerMessage::Send(effects.messages));
+        if let Err(Refused::Full(PeerMessage::Send(messages))) = sent {
+            self.core.lost(&messages);
         }
     }
 
     fn tick(&mut self) {
         self.note_lateness();
+        self.note_reachable();
+        self.step(|core, _| core.tick());
+    }
+
+    fn note_reachable(&mut self) {
         let reachable = self.edges.reachable.get();
-        self.step(|core, _| {
-            core.set_active(reachable.active_since.keys().copied());
-            core.tick();
-        });
+        if !Arc::ptr_eq(&reachable, &self.reachable) {
+            self.core.set_active(reachable.active_since.keys().copied());
+            self.reachable = reachable;
+        }
     }
 
     /// A leader whose beats come late loses its followers, and its operator
@@ -156,6 +170,7 @@ impl Actor for RaftNode {
 
 impl StreamHandler<Vec<RaftMessage>> for RaftNode {
     fn handle(&mut self, batch: Vec<RaftMessage>, _: &mut Self::Context) {
+        self.note_reachable();
         self.step(|core, _| core.request(batch));
     }
 

@@ -17,7 +17,7 @@ use super::membership::Membership;
 use super::messages::{
     Propose, ProposeMembers, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
 };
-use super::proposals::Proposals;
+use super::proposals::{Proposals, Stage};
 use super::reads::{Reads, Respondent};
 use super::settings::{Effects, RaftSettings};
 use crate::apply_loop::{Committed, CommittedEntry};
@@ -53,8 +53,12 @@ pub struct RaftCore<S = Spool> {
     pub(super) reads: Reads,
     /// When a leader was seen to come for the last time.
     pub(super) elected: u64,
+    /// The election after which lost proposals were looked for, by its time.
+    pub(super) lost_looked_for: u64,
     /// How often this member's election timeout has passed.
     pub(super) elections_fired: u64,
+    /// The first election was brought forward, or need not be.
+    pub(super) hurried: bool,
     /// Members whose links work, with the time since when.
     pub(super) active_since: BTreeMap<u64, u64>,
     pub(super) transfers: Vec<Transfer>,
@@ -123,7 +127,9 @@ impl<S> RaftCore<S> {
             proposals: Proposals::new(settings.member_id),
             reads: Reads::new(settings.member_id, settings.run, settings.read_retry_ticks),
             elected: 0,
+            lost_looked_for: 0,
             elections_fired: 0,
+            hurried: false,
             active_since: BTreeMap::new(),
             transfers: Vec::new(),
             stall: Stall::default(),
@@ -294,15 +300,24 @@ impl<S> RaftCore<S> {
         while self.proposals.has_parked()
             && let Some(room) = self.room_to_propose()
         {
-            let entries = self.proposals.unpark(room);
+            let entries = self.proposals.unpark(room, self.stage_of_proposals());
             if entries.is_empty() {
                 return;
             }
             self.step_proposal(entries);
         }
         while self.proposals.has_parked_change() && self.takes_membership_changes() {
-            let Some(entry) = self.proposals.unpark_change() else { return };
+            let stage = self.stage_of_proposals();
+            let Some(entry) = self.proposals.unpark_change(stage) else { return };
             self.step_proposal(vec![entry]);
+        }
+    }
+
+    /// What becomes of a proposal that is made now.
+    fn stage_of_proposals(&self) -> Stage {
+        match self.node.raft.state {
+            StateRole::Leader => Stage::Logged,
+            _ => Stage::Forwarded(self.node.raft.term),
         }
     }
 
@@ -322,7 +337,9 @@ impl<S> RaftCore<S> {
             return None;
         }
         if raft.state != StateRole::Leader {
-            return Some(usize::MAX);
+            // What is sent on a link that does not work would only be lost.
+            let linked = self.active_since.contains_key(&raft.leader_id);
+            return linked.then_some(usize::MAX);
         }
         let uncommitted = raft.uncommitted_size();
         let room = (UNCOMMITTED_BYTES_MAX as usize).saturating_sub(uncommitted);
@@ -377,6 +394,7 @@ impl<S> RaftCore<S> {
         let entries = ready.take_entries();
         let replaced = self.node.mut_store().append(entries.clone());
         self.proposals.displace(&replaced);
+        self.proposals.logged(&entries);
         let older = self.commit_only.take();
         let hard_state = ready.hs().copied().or(older);
         let must_sync = ready.must_sync();

@@ -8,12 +8,13 @@
 //! another one if that fails. It does not campaign until the disk answers.
 
 use raft::StateRole;
+use raft::eraftpb::{Message, MessageType};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
 
 use super::core::RaftCore;
-use super::proposals::Expired;
+use super::proposals::{Lost, Stage};
 use crate::shared::Error;
 
 /// A transfer that somebody waits for.
@@ -41,6 +42,7 @@ impl<S> RaftCore<S> {
     pub fn tick(&mut self) {
         self.now += 1;
         self.watch_disk();
+        self.hurry_first_election();
         let is_leader = self.node.raft.state == StateRole::Leader;
         if is_leader {
             self.node.tick();
@@ -61,12 +63,34 @@ impl<S> RaftCore<S> {
     /// The election timeout in ticks, from one to two of the configured ones. A
     /// function of this member's history alone: raft's own draw is not used,
     /// because it comes from the process's random numbers.
+    ///
+    /// Those who lose a leader take turns, so that they neither wait for long nor
+    /// get into each other's way; whoever has tried in vain leaves it to chance.
     fn election_timeout(&self) -> usize {
         let ticks = self.settings.election_ticks;
-        let seed = [self.settings.seed, self.settings.member_id, self.node.raft.term]
+        let raft = &self.node.raft;
+        if raft.leader_id != raft::INVALID_ID || self.elections_fired == 0 {
+            return ticks + self.turn();
+        }
+        let seed = [self.settings.seed, self.settings.member_id, raft.term]
             .into_iter()
             .fold(self.elections_fired, |seed, part| seed.rotate_left(17) ^ part);
         ticks + StdRng::seed_from_u64(seed).random_range(0..ticks)
+    }
+
+    /// Ticks that this member lets pass for others to go first; the order is
+    /// another one in every term. One tick at least: until then some may still
+    /// feel bound to the leader, having heard of it a little later.
+    fn turn(&self) -> usize {
+        let raft = &self.node.raft;
+        let mut others = raft.prs().conf().to_conf_state().voters;
+        others.retain(|id| *id != raft.leader_id);
+        others.sort_unstable();
+        let rank = others.iter().position(|id| *id == raft.id).unwrap_or(0) as u64;
+        let voters = others.len().max(1);
+        let turn = ((rank + raft.term) % voters as u64) as usize;
+        let last = self.settings.election_ticks - 1;
+        (1 + turn * (last / voters).max(1)).min(last)
     }
 
     /// Whether an election would be pointless or, to raft, an inconsistency.
@@ -193,21 +217,71 @@ impl<S> RaftCore<S> {
         }
     }
 
-    /// The members whose links work now. To be called with every tick, before it.
+    /// The members whose links work now.
     pub fn set_active(&mut self, active: impl IntoIterator<Item = u64>) {
         let before = std::mem::take(&mut self.active_since);
         let since = |id| (id, before.get(&id).copied().unwrap_or(self.now));
         self.active_since = active.into_iter().map(since).collect();
     }
 
+    /// A cluster that starts need not wait for a whole election timeout once a
+    /// majority sees each other; two ticks are left for a leader to be heard.
+    fn hurry_first_election(&mut self) {
+        let raft = &self.node.raft;
+        let heard = raft.leader_id != raft::INVALID_ID || self.elections_fired > 0;
+        if self.hurried || heard || !self.settings.campaign_at_once {
+            self.hurried |= heard;
+            return;
+        }
+        let voters = raft.prs().conf().to_conf_state().voters;
+        let reached = voters.iter().filter(|id| self.active_since.contains_key(id)).count();
+        if reached > 0 && 2 * (reached + 1) > voters.len() {
+            self.hurried = true;
+            let elapsed = self.settings.election_ticks.saturating_sub(2);
+            let raft = &mut self.node.raft;
+            raft.election_elapsed = raft.election_elapsed.max(elapsed);
+        }
+    }
+
+    /// Messages that could not even be handed to PeerTransport.
+    pub fn lost(&mut self, messages: &[Message]) {
+        let mut unreachable = std::collections::BTreeSet::new();
+        for message in messages {
+            unreachable.insert(message.to);
+            if message.msg_type() == MessageType::MsgSnapshot {
+                self.snapshot_sent(message.to, false);
+            }
+        }
+        unreachable.into_iter().for_each(|id| self.node.report_unreachable(id));
+    }
+
     fn expire_requests(&mut self) {
+        self.give_up_lost_proposals();
         let Some(since) = self.now.checked_sub(self.settings.request_timeout_ticks) else { return };
-        for Expired { reply, since, proposed } in self.proposals.expire(since) {
-            let error = if proposed { self.timeout_since(since) } else { Error::NeverProposed };
-            reply.send(Err(error));
+        for Lost { reply, since, stage } in self.proposals.expire(since) {
+            reply.send(Err(match stage {
+                Stage::Parked => Error::NeverProposed,
+                Stage::Forwarded(_) | Stage::Logged => self.timeout_since(since),
+            }));
         }
         for (since, reply) in self.reads.expire(since) {
             reply.send(Err(self.timeout_since(since)));
+        }
+    }
+
+    /// What was on its way to a leader that is gone, and did not come back in the
+    /// log of the next one, will hardly come any more. Another election timeout is
+    /// left for what the old leader passes on; etcd lets its clients wait for the
+    /// whole request timeout.
+    fn give_up_lost_proposals(&mut self) {
+        let raft = &self.node.raft;
+        let settled = raft.leader_id != raft::INVALID_ID && raft.commit_to_current_term();
+        let late = self.now >= self.elected + self.election_ticks();
+        if settled && late && self.lost_looked_for != self.elected {
+            self.lost_looked_for = self.elected;
+            for reply in self.proposals.lost_before(raft.term) {
+                reply.send(Err(Error::TimeoutLeaderFailed));
+            }
         }
     }
 

@@ -35,6 +35,7 @@ pub enum RaftMessage {
 /// What comes in from other members by way of PeerTransport. `S` is a received
 /// state; tests and simulations carry theirs in memory.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a mailbox of a few hundred holds them")]
 pub enum RaftInbound<S = Spool> {
     /// Messages for raft, in the order of their lane.
     Step(Vec<Message>),

@@ -1,7 +1,7 @@
 //! Proposals that have no outcome yet: those that wait for a leader, and those
 //! of this member that are on their way through the log.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType};
@@ -20,15 +20,27 @@ const ENTRY_BYTES: usize = 48;
 struct Waiting {
     reply: Reply,
     since: u64,
+    stage: Stage,
 }
 
-/// A proposal whose time is over.
+/// How far a proposal of this member has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It waits for a leader.
+    Parked,
+    /// It was sent to the leader of this term.
+    Forwarded(u64),
+    /// It is or was in this member's log.
+    Logged,
+}
+
+/// A proposal that gets no outcome.
 #[derive(Debug)]
-pub(super) struct Expired {
+pub(super) struct Lost {
     pub(super) reply: Reply,
     pub(super) since: u64,
-    /// Whether raft took it: if not, it is certain never to be applied.
-    pub(super) proposed: bool,
+    /// How far it came: what was never proposed is certain never to be applied.
+    pub(super) stage: Stage,
 }
 
 /// An entry that is to be proposed when there is a leader who takes it.
@@ -69,7 +81,7 @@ impl Proposals {
     /// Takes a proposal of this member; it waits until [`Self::unpark`].
     pub(super) fn add(&mut self, id: u64, mut entry: Entry, reply: Reply, now: u64) {
         entry.context = self.context(id);
-        self.waiting.insert(id, Waiting { reply, since: now });
+        self.waiting.insert(id, Waiting { reply, since: now, stage: Stage::Parked });
         self.park(Parked { entry, since: now, foreign: false });
     }
 
@@ -103,9 +115,9 @@ impl Proposals {
         !self.parked_changes.is_empty()
     }
 
-    /// The next entries for one message. `room` limits the bytes, but for the
-    /// first entry.
-    pub(super) fn unpark(&mut self, room: usize) -> Vec<Entry> {
+    /// The next entries for one message, which brings them to `stage`. `room`
+    /// limits the bytes, but for the first entry.
+    pub(super) fn unpark(&mut self, room: usize, stage: Stage) -> Vec<Entry> {
         let room = room.min(MESSAGE_BYTES_MAX);
         let mut entries = Vec::new();
         let mut size = 0;
@@ -115,16 +127,16 @@ impl Proposals {
                 break;
             }
             if let Some(parked) = self.parked.pop_front() {
-                entries.extend(self.release(parked));
+                entries.extend(self.release(parked, stage));
             }
         }
         entries
     }
 
-    /// The next change of the membership.
-    pub(super) fn unpark_change(&mut self) -> Option<Entry> {
+    /// The next change of the membership, which is brought to `stage`.
+    pub(super) fn unpark_change(&mut self, stage: Stage) -> Option<Entry> {
         while let Some(parked) = self.parked_changes.pop_front() {
-            if let Some(entry) = self.release(parked) {
+            if let Some(entry) = self.release(parked, stage) {
                 return Some(entry);
             }
         }
@@ -132,13 +144,49 @@ impl Proposals {
     }
 
     /// The entry, unless whoever proposed it was told that it timed out.
-    fn release(&mut self, parked: Parked) -> Option<Entry> {
+    fn release(&mut self, parked: Parked, stage: Stage) -> Option<Entry> {
         if parked.foreign {
             self.foreign_bytes -= bytes(&parked.entry);
             return Some(parked.entry);
         }
-        let waits = self.own(&parked.entry).is_some_and(|id| self.waiting.contains_key(&id));
-        waits.then_some(parked.entry)
+        self.waiting_for(&parked.entry)?.stage = stage;
+        Some(parked.entry)
+    }
+
+    fn waiting_for(&mut self, entry: &Entry) -> Option<&mut Waiting> {
+        let id = self.own(entry)?;
+        self.waiting.get_mut(&id)
+    }
+
+    /// These entries have come into this member's log.
+    pub(super) fn logged(&mut self, entries: &[Entry]) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        for entry in entries {
+            if let Some(waiting) = self.waiting_for(entry) {
+                waiting.stage = Stage::Logged;
+            }
+        }
+    }
+
+    /// Gives up what was forwarded to leaders of terms before `term` and has not
+    /// come into the log, in the order of age.
+    pub(super) fn lost_before(&mut self, term: u64) -> Vec<Reply> {
+        let lost = |waiting: &Waiting| matches!(waiting.stage, Stage::Forwarded(to) if to < term);
+        self.take_all(lost).into_iter().map(|lost| lost.reply).collect()
+    }
+
+    /// Takes out those that fit, in the order of age.
+    fn take_all(&mut self, fits: impl Fn(&Waiting) -> bool) -> Vec<Lost> {
+        let fitting = self.waiting.iter().filter(|(_, waiting)| fits(waiting));
+        let mut ids: Vec<(u64, u64)> = fitting.map(|(id, waiting)| (waiting.since, *id)).collect();
+        ids.sort_unstable();
+        let lost = ids.into_iter().filter_map(|(_, id)| {
+            let Waiting { reply, since, stage } = self.waiting.remove(&id)?;
+            Some(Lost { reply, since, stage })
+        });
+        lost.collect()
     }
 
     /// Whoever waits for this committed entry here.
@@ -177,36 +225,18 @@ impl Proposals {
     }
 
     /// Gives up what has waited since before `since`, in the order of age.
-    pub(super) fn expire(&mut self, since: u64) -> Vec<Expired> {
-        let old = |waiting: &Waiting| waiting.since <= since;
-        let mut ids: Vec<(u64, u64)> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| old(waiting))
-            .map(|(id, waiting)| (waiting.since, *id))
-            .collect();
-        ids.sort_unstable();
-        let parked: HashSet<u64> =
-            self.unpark_expired(since).iter().filter_map(|entry| self.own(entry)).collect();
-        let expired = ids.into_iter().filter_map(|(since, id)| {
-            let Waiting { reply, .. } = self.waiting.remove(&id)?;
-            Some(Expired { reply, since, proposed: !parked.contains(&id) })
-        });
-        expired.collect()
-    }
-
-    /// The entries that have waited for a leader since before `since`.
-    fn unpark_expired(&mut self, since: u64) -> Vec<Entry> {
-        let mut entries = Vec::new();
+    pub(super) fn expire(&mut self, since: u64) -> Vec<Lost> {
         for parked in [&mut self.parked, &mut self.parked_changes] {
-            while let Some(first) = parked.pop_front_if(|first| first.since <= since) {
+            while let Some(first) = parked.front()
+                && first.since <= since
+            {
                 if first.foreign {
                     self.foreign_bytes -= bytes(&first.entry);
                 }
-                entries.push(first.entry);
+                parked.pop_front();
             }
         }
-        entries
+        self.take_all(|waiting| waiting.since <= since)
     }
 
     /// The mark of this member's proposal `id` in an entry.

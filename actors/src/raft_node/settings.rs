@@ -16,7 +16,8 @@ pub struct RaftSettings {
     pub election_ticks: usize,
     /// Whether a candidate asks first whether it could win.
     pub pre_vote: bool,
-    /// Whether the only voter makes itself leader at once.
+    /// Whether the only voter makes itself leader at once, and a cluster that
+    /// starts does not wait for a whole election timeout.
     pub campaign_at_once: bool,
     /// Applied entries kept in memory before the log there is compacted.
     pub snapshot_count: u64,

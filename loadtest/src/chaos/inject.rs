@@ -52,6 +52,8 @@ pub(crate) async fn begin(cluster: &mut Cluster, planned: &Planned) -> Result<Be
         | FaultKind::PauseLeader
         | FaultKind::TermLeader
         | FaultKind::MoveLeader => cluster.leader().await,
+        // Half of the disks that fail are a leader's.
+        FaultKind::DiskFull | FaultKind::DiskStall if random.random() => cluster.leader().await,
         _ => None,
     };
     let target = target.unwrap_or_else(|| random.random_range(0..cluster.len()));
@@ -86,11 +88,12 @@ pub(crate) async fn begin(cluster: &mut Cluster, planned: &Planned) -> Result<Be
     Ok(Begun { text: format!("{}: {text}", kind.name()), undo })
 }
 
-/// Ends a fault.
+/// Ends a fault; answers what it was.
 ///
 /// # Errors
 /// When it cannot be ended.
-pub(crate) async fn end(cluster: &mut Cluster, begun: Begun) -> Result<(), LoadError> {
+pub(crate) async fn end(cluster: &mut Cluster, begun: Begun) -> Result<String, LoadError> {
+    let mut text = begun.text;
     match begun.undo {
         Undo::Nothing => {}
         Undo::Heal => {
@@ -106,20 +109,24 @@ pub(crate) async fn end(cluster: &mut Cluster, begun: Begun) -> Result<(), LoadE
         Undo::Continue(member) => cluster.on(member, |room| room.signal(Signal::CONT)).await?,
         Undo::FreeDisk(member) => {
             cluster.on(member, |room| room.free_disk()).await?;
-            start_if_ended(cluster, member).await?;
+            text.push_str(start_if_ended(cluster, member).await?);
         }
         Undo::AwaitDisk(member) => {
             cluster.on(member, |room| room.await_disk()).await?;
-            start_if_ended(cluster, member).await?;
+            text.push_str(start_if_ended(cluster, member).await?);
         }
     }
-    Ok(())
+    Ok(text)
 }
 
 /// A member whose disk failed may have ended; it has to come back once the disk is well.
-async fn start_if_ended(cluster: &mut Cluster, member: usize) -> Result<(), LoadError> {
-    let runs = cluster.on(member, |room| room.exited().map(|_| room.runs())).await?;
-    if runs { Ok(()) } else { cluster.start(member).await }
+/// Answers which it was.
+async fn start_if_ended(cluster: &mut Cluster, member: usize) -> Result<&'static str, LoadError> {
+    if cluster.on(member, |room| room.exited().map(|_| room.runs())).await? {
+        return Ok(", which went on");
+    }
+    cluster.start(member).await?;
+    Ok(", which ended, and was started again")
 }
 
 /// More than half of the members.
@@ -176,7 +183,8 @@ fn network(
                 from != middle && to != middle && half.contains(&from) != half.contains(&to)
             };
             apply(&|from, to| is_member(from, to) && apart(from, to), &cut);
-            text = format!("{} hears all, {} not the rest", order[0] + 1, names(cluster, half));
+            let (middle, half) = (cluster.name(middle), names(cluster, half));
+            text = format!("{middle} hears all, {half} not the rest");
         }
         FaultKind::Loss | FaultKind::Delay => {
             let (everywhere, clients) = (random.random_bool(0.5), random.random_bool(0.3));
@@ -287,7 +295,10 @@ async fn replace(cluster: &mut Cluster, member: usize) -> Result<String, LoadErr
     cluster.start(member).await?;
     let promoted = retry(|| async {
         match cluster.promote(via, id).await {
-            Err(Failure::Refused(text)) if text.contains("only promote a learner") => Ok(()),
+            // As above. A learner that is behind is refused with a longer text.
+            Err(Failure::Refused(text)) if text.ends_with("only promote a learner member") => {
+                Ok(())
+            }
             other => other,
         }
     })

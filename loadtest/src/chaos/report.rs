@@ -26,12 +26,12 @@ impl Times {
         Self { successes }
     }
 
-    /// The longest time between two successful writes of which a part lies between two moments,
-    /// in milliseconds.
-    pub(super) fn longest_gap_ms(&self, from: Moment, to: Moment) -> f64 {
+    /// The longest time without a successful write that was under way between two moments, in
+    /// milliseconds. What lies behind `end` does not count.
+    pub(super) fn longest_gap_ms(&self, from: Moment, to: Moment, end: Moment) -> f64 {
         let first = self.successes.partition_point(|moment| *moment < from).saturating_sub(1);
         let pairs = self.successes[first..].windows(2).take_while(|pair| pair[0] < to);
-        let longest = pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        let longest = pairs.map(|pair| pair[1].min(end) - pair[0].min(end)).max().unwrap_or(0);
         Duration::from_nanos(longest).as_secs_f64() * 1e3
     }
 }
@@ -63,8 +63,8 @@ impl FaultReport {
 
     /// Fills in what clients felt, given when the next fault began.
     fn measure(&mut self, times: &Times, next: Moment) {
-        let until = (self.span.1 + AFTER).min(next);
-        self.longest_gap_ms = times.longest_gap_ms(self.span.0, until);
+        let until = self.span.1 + AFTER;
+        self.longest_gap_ms = times.longest_gap_ms(self.span.0, until, next);
     }
 }
 
@@ -182,14 +182,16 @@ mod tests {
     fn gaps_are_looked_for_around_a_fault() {
         let successes = [1, 2, 3, 7, 8, 9, 20].map(|seconds| seconds * SECOND);
         let times = Times::new(&successes);
-        assert_eq!(times.longest_gap_ms(0, Moment::MAX), 11_000.0);
-        assert_eq!(times.longest_gap_ms(4 * SECOND, 5 * SECOND), 4000.0);
-        assert_eq!(times.longest_gap_ms(8 * SECOND, 8 * SECOND + 1), 1000.0);
-        assert_eq!(times.longest_gap_ms(30 * SECOND, 40 * SECOND), 0.0);
+        let gap = |from, to| times.longest_gap_ms(from * SECOND, to * SECOND, Moment::MAX);
+        assert_eq!(gap(0, 60), 11_000.0);
+        assert_eq!(gap(4, 5), 4000.0);
+        assert_eq!(gap(8, 9), 1000.0);
+        assert_eq!(gap(30, 40), 0.0);
+        assert_eq!(Times::new(&[]).longest_gap_ms(0, 1, Moment::MAX), 0.0);
         let fault = |from, to| FaultReport::new("f", "f".into(), from * SECOND, to * SECOND);
-        let mut faults = [fault(2, 4), fault(9, 10)];
+        // The second fault begins in the first one's gap.
+        let mut faults = [fault(2, 4), fault(6, 10)];
         measure(&mut faults, &times);
-        assert_eq!(faults.map(|fault| fault.longest_gap_ms), [4000.0, 11_000.0]);
-        assert_eq!(Times::new(&[]).longest_gap_ms(0, Moment::MAX), 0.0);
+        assert_eq!(faults.map(|fault| fault.longest_gap_ms), [3000.0, 11_000.0]);
     }
 }

@@ -66,20 +66,20 @@ pub(crate) async fn run(settings: &Settings, seed: u64) -> Result<RoundReport, L
     Ok(report)
 }
 
-fn sum_up(settings: &Settings, seed: u64, ran: Ran, judgement: Judgement) -> RoundReport {
+fn sum_up(settings: &Settings, seed: u64, ran: Ran, mut judgement: Judgement) -> RoundReport {
     let Ran { recorder, mut faults, mut problems, evidence, packets, cpu } = ran;
     let records = evidence.records;
     let times = Times::new(&records.successes);
     report::measure(&mut faults, &times);
-    problems.extend(judgement.problems.iter().cloned());
+    problems.append(&mut judgement.problems);
     RoundReport {
         seed,
         members: settings.members,
         seconds: Duration::from_nanos(recorder.now()).as_secs_f64(),
         tally: records.tally,
         faults,
-        longest_gap_ms: times.longest_gap_ms(0, NEVER),
-        judgement: Judgement { problems: Vec::new(), ..judgement },
+        longest_gap_ms: times.longest_gap_ms(0, NEVER, NEVER),
+        judgement,
         reopened_watches: evidence.sightings.reopened,
         packets,
         servers_cpu_seconds: cpu.as_secs_f64(),
@@ -172,8 +172,7 @@ impl Course {
         let seconds = planned.lasts.as_secs_f64();
         self.say(&format!("{} (for {seconds:.1} s)", begun.text));
         self.watch_over(planned.lasts).await?;
-        let text = begun.text.clone();
-        inject::end(&mut self.cluster, begun).await?;
+        let text = inject::end(&mut self.cluster, begun).await?;
         let end = self.recorder.now();
         self.say(&format!("  {} is over", planned.kind.name()));
         self.faults.push(FaultReport::new(planned.kind.name(), text, begin, end));

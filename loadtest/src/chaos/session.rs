@@ -93,7 +93,7 @@ impl Session {
         let route = rpc.route(path);
         match timeout(call_timeout, rpc.unary(&route, request)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.failed(error)),
+            Ok(Err(error)) => Err(self.failed(&error)),
             Err(_) => {
                 self.connection = None;
                 Err(Failure::Unknown("no answer in time".into()))
@@ -114,7 +114,7 @@ impl Session {
         let route = rpc.route(path);
         match timeout(call_timeout, rpc.open(&route)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(self.failed(error)),
+            Ok(Err(error)) => Err(self.failed(&error)),
             Err(_) => {
                 self.connection = None;
                 Err(Failure::Unknown("no stream in time".into()))
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    fn failed(&mut self, error: CallError) -> Failure {
+    fn failed(&mut self, error: &CallError) -> Failure {
         if error.lost_connection() {
             self.connection = None;
         }
@@ -132,7 +132,7 @@ impl Session {
 
 /// What an error says about the call's effect. Only codes a server gives before it proposes
 /// anything are certain; all others leave the question open.
-fn classify(error: CallError) -> Failure {
+fn classify(error: &CallError) -> Failure {
     let text = error.to_string();
     match error {
         // The text names ports and system errors: too many different ones to be counted.
@@ -160,14 +160,14 @@ mod tests {
     fn only_codes_from_before_the_proposal_are_certain() {
         let status = |code| CallError::Status { code, message: "m".into() };
         for code in [Code::ResourceExhausted, Code::InvalidArgument, Code::FailedPrecondition] {
-            assert!(matches!(classify(status(code)), Failure::Refused(_)), "{code:?}");
+            assert!(matches!(classify(&status(code)), Failure::Refused(_)), "{code:?}");
         }
         for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Unknown, Code::Internal] {
-            assert!(matches!(classify(status(code)), Failure::Unknown(_)), "{code:?}");
+            assert!(matches!(classify(&status(code)), Failure::Unknown(_)), "{code:?}");
         }
-        let lost = classify(CallError::Connection("reset".into()));
+        let lost = classify(&CallError::Connection("reset".into()));
         assert_eq!(lost, Failure::Unknown("connection lost".into()));
-        let cut_off = classify(CallError::WrongAnswer("w".into()));
+        let cut_off = classify(&CallError::WrongAnswer("w".into()));
         assert!(matches!(cut_off, Failure::Unknown(_)));
     }
 }

@@ -225,56 +225,66 @@ impl Watcher {
 
     /// Takes in a response; answers whether the watch goes on.
     fn take(&self, nth: usize, response: &WatchResponse) -> bool {
+        let mut sightings = self.sightings.borrow_mut();
         if response.canceled {
             if response.compact_revision != 0 {
-                self.problem(format!("cancelled as compacted at {}", response.compact_revision));
+                let text = format!("cancelled as compacted at {}", response.compact_revision);
+                self.note(&mut sightings, &text);
             }
             return false;
         }
-        let mut sightings = self.sightings.borrow_mut();
         let reached_before = sightings.stretches[nth].reached;
-        let mut problems = Vec::new();
         for event in &response.events {
-            match read_event(event) {
-                Ok(event) if event.revision > reached_before => {
-                    let stretch = &mut sightings.stretches[nth];
-                    if event.revision < stretch.reached {
-                        problems.push(format!(
-                            "revision {} came after {}",
-                            event.revision, stretch.reached
-                        ));
-                    }
-                    stretch.reached = stretch.reached.max(event.revision);
-                    stretch.events.push((event.revision, digest(&event)));
-                    if event.key >= LEASE_KEYS && event.now.is_none() {
-                        let now = self.recorder.now();
-                        sightings.lease_ends.entry(event.key).or_insert(now);
-                    }
-                }
-                Ok(event) => problems.push(format!(
-                    "revision {} came in a response behind one that had reached {reached_before}",
-                    event.revision
-                )),
-                Err(text) => problems.push(text),
+            let arrived = read_event(event)
+                .and_then(|event| self.arrive(&mut sightings, nth, reached_before, &event));
+            if let Err(text) = arrived {
+                self.note(&mut sightings, &text);
             }
         }
+        let stretch = &mut sightings.stretches[nth];
         let is_progress = response.events.is_empty() && !response.created;
         if let (true, Some(header)) = (is_progress, &response.header) {
-            let stretch = &mut sightings.stretches[nth];
             stretch.reached = stretch.reached.max(header.revision);
         }
-        self.reached.set(self.reached.get().max(sightings.stretches[nth].reached));
-        drop(sightings);
-        problems.into_iter().for_each(|text| self.problem(text));
+        self.reached.set(self.reached.get().max(stretch.reached));
         true
     }
 
-    fn problem(&self, text: String) {
-        let problems = &mut self.sightings.borrow_mut().problems;
-        if problems.len() < PROBLEMS_MAX {
+    /// Takes in one event; all events of a revision come in one response.
+    fn arrive(
+        &self,
+        sightings: &mut Sightings,
+        nth: usize,
+        reached_before: i64,
+        event: &Event,
+    ) -> Result<(), String> {
+        let (revision, stretch) = (event.revision, &mut sightings.stretches[nth]);
+        if revision <= reached_before {
+            return Err(format!(
+                "revision {revision} came in a response behind one that had reached \
+                 {reached_before}"
+            ));
+        }
+        let reached = stretch.reached;
+        stretch.reached = reached.max(revision);
+        stretch.events.push((revision, digest(event)));
+        if event.key >= LEASE_KEYS && event.now.is_none() {
+            let now = self.recorder.now();
+            sightings.lease_ends.entry(event.key).or_insert(now);
+        }
+        if revision < reached {
+            Err(format!("revision {revision} came after {reached}"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn note(&self, sightings: &mut Sightings, text: &str) {
+        if sightings.problems.len() < PROBLEMS_MAX {
             let (member, habit) = (self.member + 1, self.habit);
             let seconds = Duration::from_nanos(self.recorder.now()).as_secs_f64();
-            problems.push(format!("watch ({habit:?}) on m{member} at {seconds:.3} s: {text}"));
+            let text = format!("({habit:?}) on m{member} at {seconds:.3} s: {text}");
+            sightings.problems.push(text);
         }
     }
 }

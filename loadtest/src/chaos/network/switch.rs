@@ -125,8 +125,8 @@ impl Switch {
 
     fn deliver(&self, to: usize, packet: &[u8]) {
         match (&self.ports[to]).write(packet) {
-            Ok(_) => self.shared.count_carried(),
-            Err(_) => self.shared.count_lost(),
+            Ok(length) if length == packet.len() => self.shared.count_carried(),
+            Ok(_) | Err(_) => self.shared.count_lost(),
         }
     }
 }

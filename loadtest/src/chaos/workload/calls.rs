@@ -19,15 +19,41 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const DELETE: &str = "/etcdserverpb.KV/DeleteRange";
 const TXN: &str = "/etcdserverpb.KV/Txn";
 
-/// One call on one key.
-///
-/// # Errors
-/// When there is no answer, or one that cannot be right.
-pub(super) async fn single(
-    session: &mut Session,
-    key: Key,
-    input: Input,
-) -> Result<Output, Failure> {
+/// What a client does next: one call.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step {
+    /// Something with one key.
+    One(Key, Input),
+    /// Two puts in one transaction.
+    PutBoth([(Key, Input); 2]),
+    /// Two reads in one transaction.
+    GetBoth([Key; 2]),
+}
+
+impl Step {
+    /// The operations it consists of.
+    pub(super) fn parts(&self) -> Vec<(Key, Input)> {
+        match self {
+            Self::One(key, input) => vec![(*key, *input)],
+            Self::PutBoth(puts) => puts.to_vec(),
+            Self::GetBoth(keys) => keys.map(|key| (key, Input::Get)).to_vec(),
+        }
+    }
+
+    /// Makes the call; answers what each part came to.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that cannot be right.
+    pub(super) async fn send(&self, session: &mut Session) -> Result<Vec<Output>, Failure> {
+        match self {
+            Self::One(key, input) => Ok(vec![single(session, *key, *input).await?]),
+            Self::PutBoth(puts) => put_both(session, *puts).await,
+            Self::GetBoth(keys) => get_both(session, *keys).await,
+        }
+    }
+}
+
+async fn single(session: &mut Session, key: Key, input: Input) -> Result<Output, Failure> {
     match input {
         Input::Put(value) => {
             let request = PutRequest { prev_kv: true, ..put(key, value_bytes(value)) };
@@ -63,14 +89,7 @@ pub(super) async fn single(
     }
 }
 
-/// Puts two keys in one transaction.
-///
-/// # Errors
-/// When there is no answer, or one that cannot be right.
-pub(super) async fn put_both(
-    session: &mut Session,
-    puts: [(Key, Input); 2],
-) -> Result<[Output; 2], Failure> {
+async fn put_both(session: &mut Session, puts: [(Key, Input); 2]) -> Result<Vec<Output>, Failure> {
     let mut success = Vec::with_capacity(2);
     for (key, input) in puts {
         let value = input.written().unwrap_or_default();
@@ -79,24 +98,16 @@ pub(super) async fn put_both(
     let request = TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
     let answer: TxnResponse = session.call(TXN, &request).await?;
     let output = done(answer.header.as_ref(), Seen::NotAsked, true)?;
-    Ok([output; 2])
+    Ok(vec![output; 2])
 }
 
-/// Reads two keys in one transaction.
-///
-/// # Errors
-/// When there is no answer, or one that cannot be right.
-pub(super) async fn get_both(
-    session: &mut Session,
-    keys: [Key; 2],
-) -> Result<[Output; 2], Failure> {
+async fn get_both(session: &mut Session, keys: [Key; 2]) -> Result<Vec<Output>, Failure> {
     let success = keys.map(|key| op(Request::RequestRange(get(key)))).into();
     let request = TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
     let answer: TxnResponse = session.call(TXN, &request).await?;
     let ranges = ranges(&answer, keys.len())?;
-    let output =
-        |nth: usize| done(answer.header.as_ref(), seen(keys[nth], &ranges[nth].kvs)?, false);
-    Ok([output(0)?, output(1)?])
+    let parts = keys.iter().zip(ranges);
+    parts.map(|(key, range)| done(answer.header.as_ref(), seen(*key, &range.kvs)?, false)).collect()
 }
 
 fn put(key: Key, value: Bytes) -> PutRequest {

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::history::{Input, Key, Moment, NEVER, Operation, Output, Recorder, Seen};
 use super::session::{Failure, Session};
 use crate::grpc::Endpoint;
+use calls::Step;
 
 /// Keys in use at a time. Even: transactions use two neighbours.
 const KEYS: u32 = 10;
@@ -84,14 +85,6 @@ impl Clients {
     }
 }
 
-/// What a client does next.
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    One(Key, Input),
-    PutBoth([(Key, Input); 2]),
-    GetBoth([Key; 2]),
-}
-
 struct Client {
     number: u16,
     common: Rc<Common>,
@@ -143,20 +136,8 @@ impl Client {
     async fn carry_out(&mut self, step: Step) {
         let called = self.common.recorder.now();
         let member = self.session.member();
-        let (parts, result): (Vec<(Key, Input)>, Result<Vec<Output>, Failure>) = match step {
-            Step::One(key, input) => {
-                let output = calls::single(&mut self.session, key, input).await;
-                (vec![(key, input)], output.map(|output| vec![output]))
-            }
-            Step::PutBoth(puts) => {
-                let outputs = calls::put_both(&mut self.session, puts).await;
-                (puts.into(), outputs.map(Vec::from))
-            }
-            Step::GetBoth(keys) => {
-                let outputs = calls::get_both(&mut self.session, keys).await;
-                (keys.map(|key| (key, Input::Get)).into(), outputs.map(Vec::from))
-            }
-        };
+        let parts = step.parts();
+        let result = step.send(&mut self.session).await;
         match result {
             Ok(outputs) => self.answered(member, called, &parts, &outputs),
             Err(failure) => {
