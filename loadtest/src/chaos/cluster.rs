@@ -8,21 +8,24 @@ use bytes::Bytes;
 use castd_proto::etcdserverpb::{
     HashKvRequest, HashKvResponse, MemberAddRequest, MemberAddResponse, MemberListRequest,
     MemberListResponse, MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest,
-    MemberRemoveResponse, MoveLeaderRequest, MoveLeaderResponse, RangeRequest, RangeResponse,
-    StatusRequest, StatusResponse,
+    MemberRemoveResponse, MoveLeaderRequest, MoveLeaderResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, StatusRequest, StatusResponse,
 };
 use tokio::time::Instant;
 
 use super::check::Problem;
+use super::history::{Key, Value};
 use super::member::{Home, Keeper, Room};
 use super::network::{self, Network};
 use super::session::{Failure, Session};
+use super::wire::{key_bytes, value_bytes};
 use crate::error::LoadError;
 use crate::grpc::Endpoint;
 
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
 const MOVE_LEADER: &str = "/etcdserverpb.Maintenance/MoveLeader";
+const PUT: &str = "/etcdserverpb.KV/Put";
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
 const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
@@ -32,6 +35,8 @@ const MEMBER_PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a change of the cluster may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(8);
+/// Size of a large value: with its key less than the 1.5 MiB that are allowed.
+const BULK_BYTES: usize = 1 << 20;
 /// Between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Of a member's log, this much is shown when it fails.
@@ -233,6 +238,35 @@ impl Cluster {
         let answer: RangeResponse = self.ask(member, ASK_TIMEOUT, RANGE, &request).await?;
         let header = answer.header.ok_or_else(|| Failure::Wrong("no header".into()))?;
         Ok(header.revision)
+    }
+
+    /// Puts a key of the round through any member, and answers its revision: everything before
+    /// it has been told to a watcher that has come to it.
+    ///
+    /// # Errors
+    /// When no member takes it.
+    pub(crate) async fn put_marker(&self, key: Key, value: Value) -> Result<i64, Failure> {
+        let request =
+            PutRequest { key: key_bytes(key), value: value_bytes(value), ..PutRequest::default() };
+        let mut last = Failure::Unconnected;
+        for member in 0..self.len() {
+            match self.ask(member, CHANGE_TIMEOUT, PUT, &request).await {
+                Ok(PutResponse { header: Some(header), .. }) => return Ok(header.revision),
+                Ok(_) => last = Failure::Wrong("no header".into()),
+                Err(failure) => last = failure,
+            }
+        }
+        Err(last)
+    }
+
+    /// Puts a large value that nobody watches through a member.
+    ///
+    /// # Errors
+    /// When the member does not take it.
+    pub(crate) async fn put_bulk(&self, member: usize) -> Result<(), Failure> {
+        let (key, value) = (Bytes::from_static(b"bulk"), Bytes::from(vec![b'x'; BULK_BYTES]));
+        let request = PutRequest { key, value, ..PutRequest::default() };
+        self.ask(member, ASK_TIMEOUT, PUT, &request).await.map(|_: PutResponse| ())
     }
 
     /// A digest of a member's store at a revision.

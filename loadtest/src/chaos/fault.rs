@@ -140,14 +140,6 @@ impl FaultKind {
             MoveLeader | RollingRestart | ReplaceMember => (0, 1),
         }
     }
-
-    /// About how long its steps take, besides the time it is kept up.
-    fn overhead(self) -> Duration {
-        match self {
-            RollingRestart | ReplaceMember => Duration::from_secs(12),
-            _ => Duration::from_millis(100),
-        }
-    }
 }
 
 /// The faults of a list of names and groups.
@@ -192,7 +184,8 @@ pub(crate) struct Planned {
 }
 
 /// Draws the plan of a round from its seed. Kinds come in a random order, each once, then all
-/// again in another.
+/// again in another. The steps of some take longer than is known here: a round ends when its
+/// time is over, whatever is left of the plan.
 pub(crate) fn plan(
     seed: u64,
     kinds: &[FaultKind],
@@ -212,7 +205,7 @@ pub(crate) fn plan(
         let lasts = Duration::from_millis(random.random_range(shortest..=longest));
         let quiet = Duration::from_millis(random.random_range(1000..3000));
         let dice = random.next_u64();
-        time += quiet + lasts + kind.overhead();
+        time += quiet + lasts;
         if time + QUIET > duration {
             return plan;
         }

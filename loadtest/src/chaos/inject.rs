@@ -19,6 +19,11 @@ const STEP_TIME_MAX: Duration = Duration::from_secs(40);
 /// Between two attempts at a step.
 const STEP_PAUSE: Duration = Duration::from_millis(200);
 
+/// Puts of bulk that go with a full disk, at most. Members reserve up to 64 MiB of log.
+const BULK_PUTS: usize = 100;
+/// How long they may go on.
+const BULK_TIME_MAX: Duration = Duration::from_secs(15);
+
 /// A fault that has begun.
 #[derive(Debug)]
 pub(crate) struct Begun {
@@ -72,8 +77,7 @@ pub(crate) async fn begin(cluster: &mut Cluster, planned: &Planned) -> Result<Be
         FaultKind::RollingRestart => (rolling_restart(cluster).await?, Undo::Nothing),
         FaultKind::MoveLeader => (move_leader(cluster, target, &mut random).await, Undo::Nothing),
         FaultKind::DiskFull => {
-            cluster.may_end(target);
-            cluster.on(target, |room| room.fill_disk()).await?;
+            fill_disk(cluster, target).await?;
             (cluster.name(target).to_owned(), Undo::FreeDisk(target))
         }
         FaultKind::DiskStall => {
@@ -117,6 +121,23 @@ pub(crate) async fn end(cluster: &mut Cluster, begun: Begun) -> Result<String, L
         }
     }
     Ok(text)
+}
+
+/// Fills a member's disk, and then has the cluster write more than members reserve for their
+/// logs ahead of time: until this one ends, or for a while.
+async fn fill_disk(cluster: &mut Cluster, member: usize) -> Result<(), LoadError> {
+    cluster.may_end(member);
+    cluster.on(member, |room| room.fill_disk()).await?;
+    let deadline = Instant::now() + BULK_TIME_MAX;
+    for _ in 0..BULK_PUTS {
+        let has_ended = cluster.on(member, |room| room.exited().map(|_| !room.runs())).await?;
+        if has_ended || Instant::now() > deadline {
+            break;
+        }
+        // Whether it succeeds does not matter: it only has to reach the logs.
+        let _ = cluster.put_bulk(member + 1).await;
+    }
+    Ok(())
 }
 
 /// A member whose disk failed may have ended; it has to come back once the disk is well.
