@@ -74,6 +74,14 @@ pub(crate) async fn begin(cluster: &mut Cluster, planned: &Planned) -> Result<Be
             cluster.on(target, |room| room.signal(Signal::STOP)).await?;
             (cluster.name(target).to_owned(), Undo::Continue(target))
         }
+        FaultKind::Sabotage => {
+            let members = some(cluster, &mut random);
+            let killed = kill(cluster, members.clone()).await?;
+            for member in members {
+                cluster.on(member, |room| room.wipe()).await?;
+            }
+            killed
+        }
         FaultKind::RollingRestart => (rolling_restart(cluster).await?, Undo::Nothing),
         FaultKind::MoveLeader => (move_leader(cluster, target, &mut random).await, Undo::Nothing),
         FaultKind::DiskFull => {
