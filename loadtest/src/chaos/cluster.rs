@@ -40,7 +40,9 @@ const BULK_BYTES: usize = 1 << 20;
 /// Between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Of a member's log, this much is shown when it fails.
-const LOG_TAIL_BYTES: usize = 1500;
+const LOG_TAIL_LINES: usize = 6;
+/// Of each of these lines.
+const LOG_LINE_CHARS: usize = 400;
 
 /// How members are to be started.
 #[derive(Debug, Clone)]
@@ -372,8 +374,13 @@ impl Cluster {
     pub(crate) fn problem(&self, member: usize, what: &str) -> LoadError {
         let name = self.members[member].name.clone();
         let log = std::fs::read(self.recipe.dir.join(format!("{name}.log"))).unwrap_or_default();
-        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_BYTES)..]);
-        let problem = format!("{what}; the end of its log:\n{tail}");
+        let log = String::from_utf8_lossy(&log);
+        let mut problem = format!("{what}; the end of its log:");
+        let skipped = log.lines().count().saturating_sub(LOG_TAIL_LINES);
+        for line in log.lines().skip(skipped) {
+            problem.push_str("\n    ");
+            problem.extend(line.chars().take(LOG_LINE_CHARS));
+        }
         LoadError::Server { server: name, problem }
     }
 

@@ -64,8 +64,8 @@ pub(crate) enum FaultKind {
     DiskStall,
     /// A member is removed, wiped, added as a learner and promoted.
     ReplaceMember,
-    /// More than half lose their data, which no cluster survives: a run with this one has to
-    /// fail, or it could not find anything else either.
+    /// All members are set back to an earlier state of their disks, which no cluster survives:
+    /// a run with this one has to fail, or it could not find anything else either.
     Sabotage,
 }
 
@@ -137,7 +137,8 @@ impl FaultKind {
                 (2 * election, 7 * election)
             }
             Loss | Delay => (3000, 8000),
-            KillOne | KillLeader | KillMajority | KillAll | Sabotage => (200, 4000),
+            Sabotage => (2000, 4000),
+            KillOne | KillLeader | KillMajority | KillAll => (200, 4000),
             PauseShort => (election / 10, election * 6 / 10),
             PauseLong | PauseLeader => (2 * election, 6 * election),
             TermOne | TermLeader => (100, 2000),

@@ -281,7 +281,8 @@ impl Course {
         let mut cpu = Duration::ZERO;
         for member in 0..self.cluster.len() {
             let usage = self.cluster.on(member, |room| Ok(room.usage())).await?;
-            cpu += usage.map(|(cpu, _)| cpu).unwrap_or_default();
+            let Some((member_cpu, _)) = usage else { continue };
+            cpu += member_cpu;
             self.cluster.expect_down(member);
             match self.cluster.on(member, |room| room.terminate()).await {
                 Ok(Some(_)) => {}
