@@ -76,7 +76,7 @@ impl Call {
         let figures = &faces.metrics.faces;
         figures.proposals_pending.inc();
         let _pending = Pending(&faces.metrics);
-        let proposing = tokio::time::timeout(self.patience_with_raft(), faces.company.propose(op));
+        let proposing = tokio::time::timeout(self.patience(), faces.company.propose(op));
         let result = proposing.await.unwrap_or(Err(Error::Timeout));
         let failed = matches!(&result, Err(error) if never_applied(*error));
         if failed && !matches!(result, Err(Error::TooManyRequests)) {
@@ -106,7 +106,7 @@ impl Call {
     /// `Timeout`, or what the company answers.
     pub(super) async fn read_index(&self) -> Result<Instant, Error> {
         let reading = self.faces.company.read_index();
-        let result = tokio::time::timeout(self.patience_with_raft(), reading).await;
+        let result = tokio::time::timeout(self.patience(), reading).await;
         let result = result.unwrap_or(Err(Error::Timeout));
         if result.is_err() {
             self.faces.metrics.faces.read_index_failed();
@@ -132,20 +132,15 @@ impl Call {
         &self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        tokio::time::timeout(self.patience(), work).await.unwrap_or(Err(Error::Timeout))
+        let working = tokio::time::timeout(self.patience(), work);
+        working.await.unwrap_or(Err(Error::Timeout))
     }
 
+    /// How long to wait for the company. It ends what takes too long by itself, with a
+    /// word about why, so it gets a little more than the request's time.
     fn patience(&self) -> Duration {
-        self.at_most(self.faces.options.request_timeout())
-    }
-
-    /// The time for what raft ends by itself, with a word about why.
-    fn patience_with_raft(&self) -> Duration {
         let options = &self.faces.options;
-        self.at_most(options.request_timeout() + options.election_timeout)
-    }
-
-    fn at_most(&self, limit: Duration) -> Duration {
+        let limit = options.request_timeout() + options.election_timeout;
         self.timeout.map_or(limit, |timeout| timeout.min(limit))
     }
 }
@@ -157,6 +152,7 @@ fn never_applied(error: Error) -> bool {
         Error::Timeout
             | Error::TimeoutLeaderFailed
             | Error::TimeoutConnectionLost
+            | Error::NeverProposed
             | Error::NoLeader
             | Error::NotLeader
             | Error::LeaderChanged

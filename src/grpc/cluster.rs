@@ -62,6 +62,10 @@ pub(super) async fn member_promote(
     request: MemberPromoteRequest,
 ) -> Result<MemberPromoteResponse, Failure> {
     let promoted = call.in_time(call.faces.company.promote_member(request.id)).await;
+    let promoted = match promoted {
+        Err(Error::Timeout) if call.faces.company.raft().leader == 0 => Err(Error::NoLeader),
+        promoted => promoted,
+    };
     call.faces.metrics.faces.learner_promoted(promoted.err());
     promoted?;
     Ok(MemberPromoteResponse { header: call.header(0), members: members(&call) })

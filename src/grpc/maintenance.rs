@@ -48,8 +48,8 @@ pub(super) async fn status(call: Call, _request: StatusRequest) -> Result<Status
     Ok(StatusResponse {
         header: call.header(view.revision()),
         version: options.version.clone(),
-        // etcdctl divides by it.
-        db_size: signed(view.db_size().max(1)),
+        // Clients divide by it.
+        db_size: signed(view.db_size()).max(1),
         leader: raft.leader,
         // raft's account of itself comes a moment after the answers.
         raft_index: raft.committed.max(view.applied_index()),

@@ -93,7 +93,8 @@ async fn what_waits_for_a_leader_ends_with_etcds_words() {
         node.http("GET /readyz/linearizable_read"),
     );
     let timeout = (Code::Unavailable, "etcdserver: request timed out");
-    assert_eq!(told(&write.unwrap_err()), timeout);
+    let never_proposed = (Code::DeadlineExceeded, "context deadline exceeded");
+    assert_eq!(told(&write.unwrap_err()), never_proposed);
     assert_eq!(told(&read.unwrap_err()), timeout);
     assert_eq!(told(&renewal), NO_LEADER);
     let text = "\r\n[-]linearizable_read failed: etcdserver: request timed out\n\n";

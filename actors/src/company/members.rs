@@ -247,7 +247,8 @@ impl Company {
     async fn ask_to_promote(&self, leader: u64, id: u64) -> Result<(), Error> {
         let question = question::Question::Promote(question::Promote { member_id: id });
         match self.ask(leader, question).await?.answer {
-            Some(answer::Answer::Promote(_)) => Ok(()),
+            // The caller is to see it on this member, too.
+            Some(answer::Answer::Promote(_)) => self.read_index().await,
             Some(answer::Answer::Error(text)) => {
                 Err(Error::from_text(&text).unwrap_or(Error::Stopped))
             }

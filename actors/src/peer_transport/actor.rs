@@ -196,7 +196,9 @@ impl PeerTransport {
                     link.wake.notify_waiters();
                 }
             }
-            Notice::Turned { from, refusal } => self.turned(from, refusal),
+            Notice::Turned { from, cluster_id, refusal } => {
+                self.turned(from, cluster_id, refusal);
+            }
         }
     }
 
@@ -243,12 +245,13 @@ impl PeerTransport {
     }
 
     /// A caller was not let in.
-    fn turned(&mut self, from: u64, refusal: Refusal) {
+    fn turned(&mut self, from: u64, cluster_id: u64, refusal: Refusal) {
         if self.is_news(from, refusal) {
             tracing::warn!(
                 { "remote-peer-id" = format!("{from:x}"),
                   "local-member-id" = format!("{:x}", self.settings.identity.member_id),
-                  "cluster-id" = format!("{:x}", self.settings.identity.cluster_id),
+                  "local-member-cluster-id" = format!("{:x}", self.settings.identity.cluster_id),
+                  "remote-peer-cluster-id" = format!("{cluster_id:x}"),
                   error = %refusal },
                 "refused a peer's call"
             );

@@ -50,7 +50,7 @@ impl From<tonic::Status> for LinkError {
     fn from(status: tonic::Status) -> Self {
         match Refusal::of(&status) {
             Some(refusal) => Self::Refused(refusal),
-            None => Self::Broken(format!("{}: {}", status.code(), reason(&status))),
+            None => Self::Broken(with_causes(status.message().to_owned(), &status)),
         }
     }
 }
@@ -67,7 +67,7 @@ pub(super) async fn dial(
         return Err(invalid("only http and unix are spoken between members".to_owned()));
     }
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|e| invalid(reason(&e)))?;
-    let interval = settings.silence / 4;
+    let interval = settings.silence / 2;
     let channel = endpoint
         .connect_timeout(settings.connect_timeout)
         .tcp_nodelay(true)
@@ -86,7 +86,10 @@ pub(super) async fn dial(
 
 /// What an error says, and what its causes say that it does not.
 fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    with_causes(error.to_string(), error)
+}
+
+fn with_causes(mut text: String, error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();

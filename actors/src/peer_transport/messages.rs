@@ -67,8 +67,10 @@ pub enum Notice {
     Caller(u64),
     /// A caller was refused.
     Turned {
-        /// Who it said it is.
+        /// Who it said it is; 0 when it did not.
         from: u64,
+        /// The cluster it said it belongs to; 0 when it did not.
+        cluster_id: u64,
         /// Why it was refused.
         refusal: Refusal,
     },

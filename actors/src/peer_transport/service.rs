@@ -106,11 +106,14 @@ impl Room {
         let view = self.edges.view.get();
         let admitted =
             admit(metadata, self.settings.identity, &self.settings.version, view.cluster());
-        admitted.map_err(|refusal| self.turn_away(caller_of(metadata), refusal))
+        admitted.map_err(|refusal| {
+            let (from, cluster_id) = caller_of(metadata);
+            self.turn_away(from, cluster_id, refusal)
+        })
     }
 
-    fn turn_away(&self, from: u64, refusal: Refusal) -> Status {
-        self.tell(Notice::Turned { from, refusal });
+    fn turn_away(&self, from: u64, cluster_id: u64, refusal: Refusal) -> Status {
+        self.tell(Notice::Turned { from, cluster_id, refusal });
         refusal.status()
     }
 
@@ -122,7 +125,7 @@ impl Room {
     /// Whether a stream that was let in may go on.
     fn still_welcome(&self, from: u64) -> Result<(), Status> {
         if self.edges.view.get().cluster().removed.contains(&from) {
-            return Err(self.turn_away(from, Refusal::Removed));
+            return Err(self.turn_away(from, self.settings.identity.cluster_id, Refusal::Removed));
         }
         Ok(())
     }

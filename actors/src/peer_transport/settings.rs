@@ -43,7 +43,9 @@ impl PeerSettings {
             cluster_version: version.to_owned(),
             tick,
             connect_timeout: Duration::from_secs(1) + election.min(Duration::from_secs(4)),
-            silence: Duration::from_secs(5),
+            // TCP tries again ever more slowly: after a fault of a second or two, a new
+            // connection stands before the old one has noticed that it works again.
+            silence: (2 * election).max(Duration::from_secs(2)),
             backoff: (Duration::from_millis(50), Duration::from_secs(1)),
             ask_timeout: Duration::from_secs(5) + 2 * election,
             probe_interval: Duration::from_secs(4),

@@ -88,9 +88,9 @@ impl Caller {
     }
 }
 
-/// Who a caller says it is; 0 when it does not.
-pub(super) fn caller_of(metadata: &MetadataMap) -> u64 {
-    id(metadata, FROM).unwrap_or(0)
+/// Who a caller says it is, and of which cluster; 0 when it does not.
+pub(super) fn caller_of(metadata: &MetadataMap) -> (u64, u64) {
+    (id(metadata, FROM).unwrap_or(0), id(metadata, CLUSTER_ID).unwrap_or(0))
 }
 
 /// Checks who calls whom; gives the caller's id.

@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
 
 use super::core::RaftCore;
+use super::proposals::Expired;
 use crate::shared::Error;
 
 /// A transfer that somebody waits for.
@@ -257,8 +258,9 @@ impl<S> RaftCore<S> {
     fn expire_requests(&mut self) {
         self.give_up_lost_proposals();
         let Some(since) = self.now.checked_sub(self.settings.request_timeout_ticks) else { return };
-        for (since, reply) in self.proposals.expire(since) {
-            reply.send(Err(self.timeout_since(since)));
+        for Expired { reply, since, proposed } in self.proposals.expire(since) {
+            let error = if proposed { self.timeout_since(since) } else { Error::NeverProposed };
+            reply.send(Err(error));
         }
         for (since, reply) in self.reads.expire(since) {
             reply.send(Err(self.timeout_since(since)));

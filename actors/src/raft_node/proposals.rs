@@ -34,6 +34,15 @@ pub(super) enum Stage {
     Logged,
 }
 
+/// A proposal whose time is over.
+#[derive(Debug)]
+pub(super) struct Expired {
+    pub(super) reply: Reply,
+    pub(super) since: u64,
+    /// Whether raft took it: if not, it is certain never to be applied.
+    pub(super) proposed: bool,
+}
+
 /// An entry that is to be proposed when there is a leader who takes it.
 #[derive(Debug)]
 struct Parked {
@@ -165,18 +174,19 @@ impl Proposals {
     /// come into the log, in the order of age.
     pub(super) fn lost_before(&mut self, term: u64) -> Vec<Reply> {
         let lost = |waiting: &Waiting| matches!(waiting.stage, Stage::Forwarded(to) if to < term);
-        self.take_all(lost).into_iter().map(|(_, reply)| reply).collect()
+        self.take_all(lost).into_iter().map(|expired| expired.reply).collect()
     }
 
     /// Takes out those that fit, in the order of age.
-    fn take_all(&mut self, fits: impl Fn(&Waiting) -> bool) -> Vec<(u64, Reply)> {
+    fn take_all(&mut self, fits: impl Fn(&Waiting) -> bool) -> Vec<Expired> {
         let fitting = self.waiting.iter().filter(|(_, waiting)| fits(waiting));
         let mut ids: Vec<(u64, u64)> = fitting.map(|(id, waiting)| (waiting.since, *id)).collect();
         ids.sort_unstable();
-        let replies = ids.into_iter().filter_map(|(since, id)| {
-            self.waiting.remove(&id).map(|waiting| (since, waiting.reply))
+        let taken = ids.into_iter().filter_map(|(since, id)| {
+            let Waiting { reply, stage, .. } = self.waiting.remove(&id)?;
+            Some(Expired { reply, since, proposed: stage != Stage::Parked })
         });
-        replies.collect()
+        taken.collect()
     }
 
     /// Whoever waits for this committed entry here.
@@ -215,15 +225,12 @@ impl Proposals {
     }
 
     /// Gives up what has waited since before `since`, in the order of age.
-    pub(super) fn expire(&mut self, since: u64) -> Vec<(u64, Reply)> {
+    pub(super) fn expire(&mut self, since: u64) -> Vec<Expired> {
         for parked in [&mut self.parked, &mut self.parked_changes] {
-            while let Some(first) = parked.front()
-                && first.since <= since
-            {
+            while let Some(first) = parked.pop_front_if(|first| first.since <= since) {
                 if first.foreign {
                     self.foreign_bytes -= bytes(&first.entry);
                 }
-                parked.pop_front();
             }
         }
         self.take_all(|waiting| waiting.since <= since)

@@ -206,6 +206,6 @@ fn without_a_leader_proposals_wait_until_they_time_out() {
         assert_eq!(outcome.try_recv(), Err(TryRecvError::Empty));
         core.tick();
     }
-    assert_eq!(outcome.try_recv(), Ok(Err(Error::Timeout)));
+    assert_eq!(outcome.try_recv(), Ok(Err(Error::NeverProposed)));
     assert_eq!(read.try_recv(), Ok(Err(Error::Timeout)));
 }

@@ -99,6 +99,9 @@ errors! {
     NotSupportedForLearner, FailedPrecondition, "etcdserver: rpc not supported for learner";
     BadLeaderTransferee, FailedPrecondition, "etcdserver: bad leader transferee";
     Canceled, Canceled, "etcdserver: request canceled";
+    // What Go says of a time limit. A proposal for which there was no leader
+    // ends so: it is certain not to be applied, and etcd's client tries again.
+    NeverProposed, DeadlineExceeded, "context deadline exceeded";
     DeadlineExceeded, DeadlineExceeded, "etcdserver: context deadline exceeded";
 }
 

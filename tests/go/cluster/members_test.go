@@ -24,6 +24,7 @@ const (
 	textForLearner    = "etcdserver: rpc not supported for learner"
 	textNotLeader     = "etcdserver: not leader"
 	textBadTransferee = "etcdserver: bad leader transferee"
+	textStopped       = "etcdserver: server stopped"
 	noSuchMember      = 0x1234
 )
 
@@ -249,6 +250,27 @@ func TestMemberRemove(t *testing.T) {
 	harness.Equal(t, "pair", string(everything(ctx, t, through, false).Kvs[0].Value), "without it")
 }
 
+// A member is asked for its own removal: it answers and ends, whether it leads or
+// follows. What it answers depends on what it still hears of the others.
+func TestMemberRemovesItself(t *testing.T) {
+	t.Parallel()
+	c, ctx := three(t)
+	for _, who := range []func() *harness.Server{
+		func() *harness.Server { return c.Followers(t)[0] },
+		func() *harness.Server { return c.Leader(t) },
+	} {
+		gone := who()
+		_, err := remove(ctx, t, gone, gone.ID(t))
+		if _, text := harness.ErrorParts(err); err != nil && text != textStopped {
+			t.Errorf("got %v, want success or %q", err, textStopped)
+		}
+		harness.Equal(t, "its end", gone.WaitExit(t).String(), "exit status 0")
+		c.Forget(gone)
+		c.WaitHealthy(t)
+		persist(ctx, t, c.Client(t), "k", "without it")
+	}
+}
+
 func TestRemovedLeader(t *testing.T) {
 	t.Parallel()
 	c, ctx := three(t)
@@ -332,6 +354,37 @@ func TestStrictReconfigCheck(t *testing.T) {
 	_, err = remove(ctx, t, through, down)
 	harness.Fatal(t, err)
 	c.Forget(follower)
+	put(ctx, t, through, "k", "v")
+}
+
+// Of five, one may be down when another is added; with two down none is added,
+// and only those that are down are removed.
+func TestStrictReconfigCheckOfFive(t *testing.T) {
+	t.Parallel()
+	c, ctx := harness.StartCluster(t, 5), harness.Context(t, testTimeout)
+	through, followers := c.Leader(t), c.Followers(t)
+	down := followers[0].ID(t)
+	// A URL that is taken: whether more than that is wrong shows in the answer.
+	_, err := add(ctx, t, through, through.PeerURL(), false)
+	harness.WantError(t, err, codes.FailedPrecondition, textExists)
+	followers[0].Kill(t)
+	_, err = add(ctx, t, through, through.PeerURL(), false)
+	harness.WantError(t, err, codes.FailedPrecondition, textExists)
+	stub := members(t, through)
+	followers[1].Kill(t)
+	for _, learner := range []bool{false, true} {
+		harness.Eventually(t, settle, "it is noticed that two are down", func() error {
+			_, err := stub.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{through.PeerURL()}, IsLearner: learner})
+			if _, text := harness.ErrorParts(err); text != textUnhealthy {
+				return err
+			}
+			return nil
+		})
+	}
+	_, err = stub.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: followers[2].ID(t)})
+	harness.WantError(t, err, codes.Unavailable, textUnhealthy)
+	_, err = stub.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: down})
+	harness.Fatal(t, err)
 	put(ctx, t, through, "k", "v")
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,22 +97,29 @@ func TestClientResumesAcrossKills(t *testing.T) {
 
 	var writer sync.WaitGroup
 	acknowledged := map[string]int64{}
+	var count atomic.Int64
+	more := func(n int64) {
+		want := count.Load() + n
+		harness.Eventually(t, time.Minute, "writes are acknowledged", func() error {
+			if count.Load() < want {
+				return harness.ErrNotYet
+			}
+			return nil
+		})
+	}
 	stop := make(chan struct{})
-	writer.Go(func() { writeUntil(ctx, c, stop, acknowledged) })
+	writer.Go(func() { writeUntil(ctx, c, stop, acknowledged, &count) })
 	for range 3 {
-		time.Sleep(time.Duration(300+rand.IntN(400)) * time.Millisecond)
+		more(30 + rand.Int64N(100))
 		s.Kill(t)
 		s.Restart(t)
 	}
-	time.Sleep(500 * time.Millisecond)
+	more(30)
 	close(stop)
 	writer.Wait()
 
 	all, err := c.Get(ctx, "w/", clientv3.WithPrefix())
 	harness.Fatal(t, err)
-	if len(acknowledged) < 100 {
-		t.Fatalf("only %d writes were acknowledged", len(acknowledged))
-	}
 	seen := collect(ctx, t, watch, len(all.Kvs))
 	for _, kv := range all.Kvs {
 		harness.Equal(t, "event of "+string(kv.Key), seen[string(kv.Key)], kv.ModRevision)
@@ -124,7 +132,7 @@ func TestClientResumesAcrossKills(t *testing.T) {
 
 // writeUntil puts keys w/0, w/1, … and notes those that were acknowledged. A
 // failed put may or may not have happened; its key is not used again.
-func writeUntil(ctx context.Context, c *clientv3.Client, stop chan struct{}, acknowledged map[string]int64) {
+func writeUntil(ctx context.Context, c *clientv3.Client, stop chan struct{}, acknowledged map[string]int64, count *atomic.Int64) {
 	for i := 0; ; i++ {
 		select {
 		case <-stop:
@@ -137,6 +145,7 @@ func writeUntil(ctx context.Context, c *clientv3.Client, stop chan struct{}, ack
 		cancel()
 		if err == nil {
 			acknowledged[key] = resp.Header.Revision
+			count.Add(1)
 		}
 	}
 }

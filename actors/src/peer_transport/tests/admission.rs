@@ -16,7 +16,8 @@ async fn another_cluster_is_refused() {
     let told = a.notice(|notice| matches!(notice, Notice::Refused { .. })).await;
     assert_eq!(told, Notice::Refused { peer: B, refusal: Refusal::Cluster });
     let logged = b.notice(|notice| matches!(notice, Notice::Turned { .. })).await;
-    assert_eq!(logged, Notice::Turned { from: A, refusal: Refusal::Cluster });
+    let refusal = Refusal::Cluster;
+    assert_eq!(logged, Notice::Turned { from: A, cluster_id: 0xdead, refusal });
     assert!(futures::poll!(b.inbound.next()).is_pending(), "nothing of it was read");
     a.settle().await;
     assert!(a.status.get().active_since.is_empty() && !a.status.get().removed);

@@ -150,6 +150,20 @@ async fn the_urls_of_a_member_are_tried_in_turn() {
 }
 
 #[actix::test]
+async fn members_of_one_machine_may_talk_over_a_socket_file() {
+    let mut b = Side::start(settings(CLUSTER, B)).await;
+    let path = b.spools.path().join("peers.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let server = tonic::transport::Server::builder().add_service(b.service.server());
+    let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+    tokio::spawn(server.serve_with_incoming(incoming));
+    let a = Side::start(settings(CLUSTER, A)).await;
+    a.meet_at(B, vec![format!("unix://{}", path.display())]);
+    a.send(vec![heartbeat(1)]);
+    assert_eq!(indexes(&b.hear_messages(1).await), [1]);
+}
+
+#[actix::test]
 async fn a_raft_that_falls_behind_makes_its_senders_wait() {
     let (a, mut b, _relay) = pair().await;
     // Raft's mailbox takes 64 parcels, and here each message is larger than a parcel.
