@@ -14,7 +14,7 @@ use castd_proto::etcdserverpb::{
 use tokio::time::Instant;
 
 use super::check::Problem;
-use super::history::{Key, Value};
+use super::history::{Key, Lives, Value};
 use super::member::{Home, Keeper, Room};
 use super::network::{self, Network};
 use super::session::{Failure, Session};
@@ -85,6 +85,7 @@ pub(crate) struct Cluster {
     members: Vec<Member>,
     network: Option<Network>,
     endpoints: Rc<[Endpoint]>,
+    lives: Lives,
 }
 
 impl Cluster {
@@ -116,7 +117,8 @@ impl Cluster {
         let urls = members.iter().map(|member| member.client_url.parse());
         let endpoints: Result<Vec<Endpoint>, String> = urls.collect();
         let endpoints = endpoints.map_err(LoadError::Usage)?.into();
-        Ok(Self { recipe, members, network, endpoints })
+        let lives = Lives::new(recipe.members);
+        Ok(Self { recipe, members, network, endpoints, lives })
     }
 
     /// Number of members.
@@ -127,6 +129,11 @@ impl Cluster {
     /// Where clients reach the members.
     pub(crate) fn endpoints(&self) -> &Rc<[Endpoint]> {
         &self.endpoints
+    }
+
+    /// The members' processes, counted.
+    pub(crate) fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     /// The network, if it is one of namespaces.
@@ -158,6 +165,7 @@ impl Cluster {
     /// When it cannot be executed.
     pub(crate) async fn start(&mut self, member: usize) -> Result<(), LoadError> {
         let (binary, args) = (self.recipe.binary.clone(), self.args(member));
+        self.lives.begin(member);
         self.on(member, move |room| room.start(&binary, &args)).await?;
         self.members[member].up = true;
         self.members[member].may_end = false;

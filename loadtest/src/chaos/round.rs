@@ -109,7 +109,7 @@ async fn carry_out(settings: &Settings, seed: u64, dir: &Path) -> Result<Ran, Lo
         call_timeout: settings.call_timeout,
         seed,
     };
-    let clients = Clients::start(&load, cluster.endpoints(), &recorder);
+    let clients = Clients::start(&load, cluster.endpoints(), cluster.lives(), &recorder);
     let watchers = Watchers::start(cluster.endpoints(), &recorder, seed);
     let leases = Leases::start(cluster.endpoints(), &recorder, seed);
     let (faults, problems, patience) = (Vec::new(), Vec::new(), CATCH_UP_TIME_MAX);
