@@ -14,7 +14,7 @@ use castd_proto::etcdserverpb::{
 use tokio::time::Instant;
 
 use super::check::Problem;
-use super::history::{Key, Value};
+use super::history::{Key, Lives, Value};
 use super::member::{Home, Keeper, Room};
 use super::network::{self, Network};
 use super::session::{Failure, Session};
@@ -40,7 +40,9 @@ const BULK_BYTES: usize = 1 << 20;
 /// Between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Of a member's log, this much is shown when it fails.
-const LOG_TAIL_BYTES: usize = 1500;
+const LOG_TAIL_LINES: usize = 6;
+/// Of each of these lines.
+const LOG_LINE_CHARS: usize = 400;
 
 /// How members are to be started.
 #[derive(Debug, Clone)]
@@ -83,6 +85,7 @@ pub(crate) struct Cluster {
     members: Vec<Member>,
     network: Option<Network>,
     endpoints: Rc<[Endpoint]>,
+    lives: Lives,
 }
 
 impl Cluster {
@@ -114,7 +117,8 @@ impl Cluster {
         let urls = members.iter().map(|member| member.client_url.parse());
         let endpoints: Result<Vec<Endpoint>, String> = urls.collect();
         let endpoints = endpoints.map_err(LoadError::Usage)?.into();
-        Ok(Self { recipe, members, network, endpoints })
+        let lives = Lives::new(recipe.members);
+        Ok(Self { recipe, members, network, endpoints, lives })
     }
 
     /// Number of members.
@@ -125,6 +129,11 @@ impl Cluster {
     /// Where clients reach the members.
     pub(crate) fn endpoints(&self) -> &Rc<[Endpoint]> {
         &self.endpoints
+    }
+
+    /// The members' processes, counted.
+    pub(crate) fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     /// The network, if it is one of namespaces.
@@ -156,6 +165,7 @@ impl Cluster {
     /// When it cannot be executed.
     pub(crate) async fn start(&mut self, member: usize) -> Result<(), LoadError> {
         let (binary, args) = (self.recipe.binary.clone(), self.args(member));
+        self.lives.begin(member);
         self.on(member, move |room| room.start(&binary, &args)).await?;
         self.members[member].up = true;
         self.members[member].may_end = false;
@@ -372,8 +382,13 @@ impl Cluster {
     pub(crate) fn problem(&self, member: usize, what: &str) -> LoadError {
         let name = self.members[member].name.clone();
         let log = std::fs::read(self.recipe.dir.join(format!("{name}.log"))).unwrap_or_default();
-        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_BYTES)..]);
-        let problem = format!("{what}; the end of its log:\n{tail}");
+        let log = String::from_utf8_lossy(&log);
+        let mut problem = format!("{what}; the end of its log:");
+        let skipped = log.lines().count().saturating_sub(LOG_TAIL_LINES);
+        for line in log.lines().skip(skipped) {
+            problem.push_str("\n    ");
+            problem.extend(line.chars().take(LOG_LINE_CHARS));
+        }
         LoadError::Server { server: name, problem }
     }
 

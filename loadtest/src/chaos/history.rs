@@ -97,6 +97,8 @@ pub(crate) struct Operation {
     pub(crate) client: u16,
     /// The member it was sent to.
     pub(crate) member: u8,
+    /// Which process of that member answered; 0 where that is not known.
+    pub(crate) life: u16,
     /// The key.
     pub(crate) key: Key,
     /// When it was sent.
@@ -182,6 +184,27 @@ pub(crate) struct Records {
     pub(crate) wrong: Vec<String>,
     /// Counts.
     pub(crate) tally: Tally,
+}
+
+/// How many processes each member has had.
+#[derive(Debug, Clone)]
+pub(crate) struct Lives(Rc<[Cell<u16>]>);
+
+impl Lives {
+    /// Of members that have not been started.
+    pub(crate) fn new(members: usize) -> Self {
+        Self((0..members).map(|_| Cell::new(0)).collect())
+    }
+
+    /// A member's next process starts.
+    pub(crate) fn begin(&self, member: usize) {
+        self.0[member].set(self.0[member].get() + 1);
+    }
+
+    /// The number of a member's present process.
+    pub(crate) fn get(&self, member: usize) -> u16 {
+        self.0[member].get()
+    }
 }
 
 /// Writes the history. Clones write the same one.

@@ -41,6 +41,7 @@ enum Undo {
     Continue(usize),
     FreeDisk(usize),
     AwaitDisk(usize),
+    SetBack,
 }
 
 /// Begins a fault.
@@ -68,12 +69,13 @@ pub(crate) async fn begin(cluster: &mut Cluster, planned: &Planned) -> Result<Be
     }
     let (text, undo) = match kind {
         FaultKind::KillMajority => kill(cluster, some(cluster, &mut random)).await?,
-        FaultKind::KillAll => kill(cluster, (0..cluster.len()).collect()).await?,
+        FaultKind::KillAll => kill_all(cluster).await?,
         FaultKind::TermOne | FaultKind::TermLeader => terminate(cluster, target).await?,
         FaultKind::PauseShort | FaultKind::PauseLong | FaultKind::PauseLeader => {
             cluster.on(target, |room| room.signal(Signal::STOP)).await?;
             (cluster.name(target).to_owned(), Undo::Continue(target))
         }
+        FaultKind::Sabotage => (save_data(cluster).await?, Undo::SetBack),
         FaultKind::RollingRestart => (rolling_restart(cluster).await?, Undo::Nothing),
         FaultKind::MoveLeader => (move_leader(cluster, target, &mut random).await, Undo::Nothing),
         FaultKind::DiskFull => {
@@ -114,6 +116,13 @@ pub(crate) async fn end(cluster: &mut Cluster, begun: Begun) -> Result<String, L
         Undo::FreeDisk(member) => {
             cluster.on(member, |room| room.free_disk()).await?;
             text.push_str(start_if_ended(cluster, member).await?);
+        }
+        Undo::SetBack => {
+            kill_all(cluster).await?;
+            for member in 0..cluster.len() {
+                cluster.on(member, |room| room.set_back_data()).await?;
+            }
+            cluster.start_all().await?;
         }
         Undo::AwaitDisk(member) => {
             cluster.on(member, |room| room.await_disk()).await?;
@@ -245,6 +254,20 @@ async fn kill(cluster: &mut Cluster, members: Vec<usize>) -> Result<(String, Und
         }
     }
     Ok((names(cluster, &members), Undo::Start(members)))
+}
+
+async fn kill_all(cluster: &mut Cluster) -> Result<(String, Undo), LoadError> {
+    kill(cluster, (0..cluster.len()).collect()).await
+}
+
+/// Keeps a copy of every member's data, all from the same moment.
+async fn save_data(cluster: &mut Cluster) -> Result<String, LoadError> {
+    kill_all(cluster).await?;
+    for member in 0..cluster.len() {
+        cluster.on(member, |room| room.save_data()).await?;
+    }
+    cluster.start_all().await?;
+    Ok("all members, to here from the end of this".to_owned())
 }
 
 async fn terminate(cluster: &mut Cluster, member: usize) -> Result<(String, Undo), LoadError> {

@@ -29,9 +29,9 @@ const PUT: &str = "/etcdserverpb.KV/Put";
 /// Lease clients. Each holds one lease at a time.
 const CLIENTS: u64 = 4;
 /// How long a lease is asked to live, in seconds.
-const TTL_SECONDS: std::ops::Range<i64> = 3..8;
+const TTL_SECONDS: std::ops::Range<i64> = 2..6;
 /// How long a lease is kept alive, in milliseconds.
-const KEPT_MILLIS: std::ops::Range<u64> = 4_000..20_000;
+const KEPT_MILLIS: std::ops::Range<u64> = 3_000..15_000;
 /// How long a call is waited for.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two attempts.

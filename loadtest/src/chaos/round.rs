@@ -20,7 +20,7 @@ use super::workload::{Clients, Load};
 use crate::error::LoadError;
 
 /// The longest a cluster may take to serve, at the start and behind the last fault.
-const READY_TIME_MAX: Duration = Duration::from_secs(60);
+const READY_TIME_MAX: Duration = Duration::from_secs(45);
 /// Between two looks at the members' processes.
 const LOOK_PERIOD: Duration = Duration::from_millis(200);
 /// Load behind the last fault: time to see that everything works again.
@@ -30,6 +30,8 @@ const CALM: Duration = Duration::from_secs(2);
 const LEASE_GRACE: Duration = Duration::from_secs(5);
 /// How long watchers may take to catch up, and reads of all events.
 const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(30);
+/// The same in a cluster that is broken already: just to see what is left of it.
+const BROKEN_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// What a round leaves behind to be reported.
 struct Ran {
@@ -107,10 +109,11 @@ async fn carry_out(settings: &Settings, seed: u64, dir: &Path) -> Result<Ran, Lo
         call_timeout: settings.call_timeout,
         seed,
     };
-    let clients = Clients::start(&load, cluster.endpoints(), &recorder);
+    let clients = Clients::start(&load, cluster.endpoints(), cluster.lives(), &recorder);
     let watchers = Watchers::start(cluster.endpoints(), &recorder, seed);
     let leases = Leases::start(cluster.endpoints(), &recorder, seed);
-    let mut course = Course { cluster, recorder, faults: Vec::new(), problems: Vec::new() };
+    let (faults, problems, patience) = (Vec::new(), Vec::new(), CATCH_UP_TIME_MAX);
+    let mut course = Course { cluster, recorder, faults, problems, patience };
     let plan = plan(seed, &settings.faults, settings.duration, settings.election);
     course.inject_all(&plan, settings.duration).await?;
     course.recover().await?;
@@ -143,6 +146,8 @@ struct Course {
     recorder: Recorder,
     faults: Vec<FaultReport>,
     problems: Vec<Problem>,
+    /// How long what must come in the end is waited for.
+    patience: Duration,
 }
 
 impl Course {
@@ -202,9 +207,12 @@ impl Course {
         for member in self.cluster.await_ready(READY_TIME_MAX).await {
             let text = self.cluster.problem(member, "does not serve").to_string();
             self.problems.push(Problem::new("the cluster recovers", text));
+            self.patience = BROKEN_TIME_MAX;
         }
         let seconds = start.elapsed().as_secs_f64();
-        self.say(&format!("all members serve again ({seconds:.1} s)"));
+        if self.patience == CATCH_UP_TIME_MAX {
+            self.say(&format!("all members serve again ({seconds:.1} s)"));
+        }
         self.watch_over(CALM).await
     }
 
@@ -222,7 +230,7 @@ impl Course {
         // Beyond the keys of leases, which no client answers for.
         match self.cluster.put_marker(Key::MAX, self.recorder.next_value()).await {
             Ok(revision) => {
-                for text in watchers.catch_up(revision, CATCH_UP_TIME_MAX).await {
+                for text in watchers.catch_up(revision, self.patience).await {
                     self.problems.push(Problem::new("watchers catch up", text));
                 }
                 stored = self.read_back(revision).await;
@@ -246,7 +254,7 @@ impl Course {
         let (mut stored, mut hashes) = (Vec::new(), Vec::new());
         for member in 0..self.cluster.len() {
             let endpoints = self.cluster.endpoints();
-            match read_all(endpoints, member, revision, CATCH_UP_TIME_MAX).await {
+            match read_all(endpoints, member, revision, self.patience).await {
                 Ok(events) => stored.push(events),
                 Err(text) => {
                     let text = format!("m{} does not tell all events: {text}", member + 1);
@@ -273,7 +281,8 @@ impl Course {
         let mut cpu = Duration::ZERO;
         for member in 0..self.cluster.len() {
             let usage = self.cluster.on(member, |room| Ok(room.usage())).await?;
-            cpu += usage.map(|(cpu, _)| cpu).unwrap_or_default();
+            let Some((member_cpu, _)) = usage else { continue };
+            cpu += member_cpu;
             self.cluster.expect_down(member);
             match self.cluster.on(member, |room| room.terminate()).await {
                 Ok(Some(_)) => {}

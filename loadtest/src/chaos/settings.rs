@@ -11,7 +11,7 @@ use crate::error::LoadError;
 /// The seeds of a short run: always the same, so that one run can be compared with the next.
 const SHORT_SEEDS: [u64; 2] = [1, 2];
 /// How long the faults of each of its rounds go on.
-const SHORT_DURATION: Duration = Duration::from_secs(20);
+const SHORT_DURATION: Duration = Duration::from_secs(28);
 
 /// What a run is to do.
 #[derive(Debug, Clone)]

@@ -33,11 +33,12 @@ pub(crate) struct ChaosArgs {
     /// same seed gives the same faults in the same order [default: a random one].
     #[arg(long, value_delimiter = ',')]
     pub(crate) seed: Vec<u64>,
-    /// Two short rounds with always the same seeds, as for CI: 80 s in all.
+    /// Two short rounds with always the same seeds, as for CI: 90 s in all.
     #[arg(long, conflicts_with_all = ["seed", "duration"])]
     pub(crate) short: bool,
     /// Kinds of faults, by name or group: network, process, disk, membership, all, none. auto
-    /// is all, without the slow ones in rounds of less than 2 minutes.
+    /// is all, without the slow ones in rounds of less than 2 minutes. sabotage is in no group:
+    /// it destroys data, to see that this is found.
     #[arg(long, value_delimiter = ',', default_value = "auto")]
     pub(crate) faults: Vec<String>,
     /// The network between the members. Namespaces need root.

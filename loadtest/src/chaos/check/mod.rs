@@ -31,7 +31,7 @@ use super::watchers::Sightings;
 use super::wire::Event;
 
 /// Problems of one kind that are told; the others are counted.
-const TOLD_MAX: usize = 10;
+const TOLD_MAX: usize = 5;
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

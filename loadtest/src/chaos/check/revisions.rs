@@ -1,18 +1,32 @@
 //! Revisions against time, over all keys: an answer that came before a call was made tells no
 //! higher a revision than that call's answer, and no two writes make the same one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Problems;
 use crate::chaos::history::{Input, Moment, Operation, Output};
 
-const PROMISE: &str = "revisions grow with time";
-
-/// Checks all operations but stale reads, which promise no such thing.
+/// Checks all operations but stale reads together, and everything a process of a member
+/// answered, stale reads too, by itself.
 pub(super) fn check(operations: &[Operation], problems: &mut Problems) {
     let fresh = || operations.iter().filter(|operation| operation.input != Input::GetStale);
     check_unique(fresh(), problems);
-    let mut returns: Vec<(Moment, i64, &Operation)> = fresh()
+    check_order(fresh(), "revisions grow with time", problems);
+    let mut processes: BTreeMap<(u8, u16), Vec<&Operation>> = BTreeMap::new();
+    for operation in operations.iter().filter(|operation| operation.life != 0) {
+        processes.entry((operation.member, operation.life)).or_default().push(operation);
+    }
+    for answered in processes.into_values() {
+        check_order(answered.into_iter(), "a member's state never goes back", problems);
+    }
+}
+
+fn check_order<'a>(
+    operations: impl Iterator<Item = &'a Operation>,
+    promise: &'static str,
+    problems: &mut Problems,
+) {
+    let mut returns: Vec<(Moment, i64, &Operation)> = operations
         .filter_map(|operation| Some((operation.returned, revision(operation)?, operation)))
         .collect();
     let mut calls = returns.clone();
@@ -29,7 +43,7 @@ pub(super) fn check(operations: &[Operation], problems: &mut Problems) {
         let Some((most, earlier)) = highest else { continue };
         let made = operation.made().is_some();
         if revision < most || (made && revision == most) {
-            problems.add(PROMISE, format!("\n    {earlier}\n    {operation}"));
+            problems.add(promise, format!("\n    {earlier}\n    {operation}"));
         }
     }
 }

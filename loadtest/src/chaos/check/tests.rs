@@ -81,6 +81,7 @@ impl Store {
             call_number: self.calls,
             client: 0,
             member: 0,
+            life: 1,
             key,
             called: self.now,
             returned: self.now + 5,
@@ -170,9 +171,12 @@ fn a_stale_read_is_found() {
     // It tells the state of the revision it names, which is an old one.
     evidence.records.operations[2].output =
         Output::Done { revision: 2, seen: Seen::Kv(first.now), effect: false };
-    assert_eq!(promises(&evidence), ["revisions grow with time", "linearizable"]);
-    // Asked for as stale, it is right.
+    let of_member = "a member's state never goes back";
+    assert_eq!(promises(&evidence), ["revisions grow with time", of_member, "linearizable"]);
+    // Asked for as stale, it is right, unless the same process has told a newer state before.
     evidence.records.operations[2].input = Input::GetStale;
+    assert_eq!(promises(&evidence), [of_member]);
+    evidence.records.operations[2].life = 2;
     assert_eq!(promises(&evidence), Vec::<&str>::new());
 }
 

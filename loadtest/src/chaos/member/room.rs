@@ -151,6 +151,28 @@ impl Room {
         std::fs::remove_dir_all(self.data_dir())
     }
 
+    /// Keeps a copy of all data.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub(crate) fn save_data(&self) -> io::Result<()> {
+        let status = Command::new("cp").arg("-a").args([self.data_dir(), self.copy_dir()]).status();
+        if status?.success() { Ok(()) } else { Err(io::Error::other("cannot copy the data")) }
+    }
+
+    /// Puts the copy in the place of the data.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn set_back_data(&self) -> io::Result<()> {
+        self.wipe()?;
+        std::fs::rename(self.copy_dir(), self.data_dir())
+    }
+
+    fn copy_dir(&self) -> PathBuf {
+        self.home.dir.join(&self.home.name).join("copy")
+    }
+
     /// Fills the disk.
     ///
     /// # Errors

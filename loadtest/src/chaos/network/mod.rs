@@ -97,3 +97,52 @@ impl Drop for Network {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::time::{Duration, Instant};
+
+    /// Sends a datagram from one node to the other, and waits for it.
+    fn passes(from: &UdpSocket, to: &UdpSocket) -> bool {
+        from.send_to(b"x", to.local_addr().unwrap()).unwrap();
+        to.recv(&mut [0; 8]).is_ok()
+    }
+
+    /// A socket in a namespace of its own, and the namespace's device.
+    fn node(number: usize) -> std::io::Result<(UdpSocket, File)> {
+        let made = std::thread::spawn(move || {
+            let device = enter_namespace(address(number))?;
+            let socket = UdpSocket::bind((address(number), 7))?;
+            socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+            Ok((socket, device))
+        });
+        made.join().unwrap()
+    }
+
+    #[test]
+    fn packets_go_as_the_rules_say() {
+        let (Ok((a, device_a)), Ok((b, device_b))) = (node(0), node(1)) else {
+            eprintln!("no rights for namespaces here: nothing is tested");
+            return;
+        };
+        let network = Network::connect(vec![device_a, device_b], 1).unwrap();
+        let rules = network.rules();
+        assert!(passes(&a, &b) && passes(&b, &a));
+
+        rules.change(0, 1, |rule| rule.cut = true);
+        assert!(!passes(&a, &b), "cut");
+        assert!(passes(&b, &a), "the other way is open");
+        assert!(network.packets().1 > 0);
+
+        rules.heal();
+        rules.change(0, 1, |rule| rule.delay = Duration::from_millis(100));
+        let start = Instant::now();
+        assert!(passes(&a, &b) && start.elapsed() >= Duration::from_millis(100));
+
+        rules.heal();
+        rules.change(0, 1, |rule| rule.loss = LOSS_WHOLE);
+        assert!(!passes(&a, &b), "all lost");
+    }
+}

@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::history::{Input, Key, Moment, NEVER, Operation, Output, Recorder, Seen};
+use super::history::{Input, Key, Lives, Moment, NEVER, Operation, Output, Recorder, Seen};
 use super::session::{Failure, Session};
 use crate::grpc::Endpoint;
 use calls::Step;
@@ -45,6 +45,7 @@ pub(crate) struct Load {
 #[derive(Debug)]
 struct Common {
     recorder: Recorder,
+    lives: Lives,
     stop: Cell<bool>,
     /// Each key's mod revision, as last heard: what swaps expect.
     heard: RefCell<HashMap<Key, i64>>,
@@ -59,10 +60,16 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// Starts them on the calling thread's runtime.
-    pub(crate) fn start(load: &Load, endpoints: &Rc<[Endpoint]>, recorder: &Recorder) -> Self {
+    pub(crate) fn start(
+        load: &Load,
+        endpoints: &Rc<[Endpoint]>,
+        lives: &Lives,
+        recorder: &Recorder,
+    ) -> Self {
         let heard = RefCell::new(HashMap::new());
         let (recorder, stop) = (recorder.clone(), Cell::new(false));
-        let common = Rc::new(Common { recorder, stop, heard });
+        let lives = lives.clone();
+        let common = Rc::new(Common { recorder, lives, stop, heard });
         let mut tasks = JoinSet::new();
         let period = Duration::from_secs_f64(load.clients as f64 / load.rate);
         for number in 0..load.clients {
@@ -83,6 +90,13 @@ impl Clients {
         self.common.stop.set(true);
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// The member a call goes to, and which of its processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    member: usize,
+    life: u16,
 }
 
 struct Client {
@@ -112,6 +126,11 @@ impl Client {
         }
     }
 
+    fn place(&self) -> Place {
+        let member = self.session.member();
+        Place { member, life: self.common.lives.get(member) }
+    }
+
     fn choose(&mut self) -> Step {
         let elapsed = Duration::from_nanos(self.common.recorder.now());
         let generation = (elapsed.as_secs_f64() / KEYS_TIME.as_secs_f64()) as u32;
@@ -135,21 +154,23 @@ impl Client {
 
     async fn carry_out(&mut self, step: Step) {
         let called = self.common.recorder.now();
-        let member = self.session.member();
+        let at = self.place();
         let parts = step.parts();
         let result = step.send(&mut self.session).await;
         match result {
-            Ok(outputs) => self.answered(member, called, &parts, &outputs),
+            Ok(outputs) => self.answered(at, called, &parts, &outputs),
             Err(failure) => {
-                self.failed(member, called, &parts, failure);
+                self.failed(at, called, &parts, failure);
                 self.session.go_on();
             }
         }
     }
 
-    fn answered(&self, member: usize, called: Moment, parts: &[(Key, Input)], outputs: &[Output]) {
+    fn answered(&self, at: Place, called: Moment, parts: &[(Key, Input)], outputs: &[Output]) {
         let returned = self.common.recorder.now();
-        self.record(member, called, returned, parts, outputs);
+        // A process that came up meanwhile may have answered, or the one before it.
+        let life = if self.place() == at { at.life } else { 0 };
+        self.record(Place { life, ..at }, called, returned, parts, outputs);
         let wrote = parts[0].1.is_write();
         self.common.recorder.with(|records| {
             records.tally.ok += 1;
@@ -162,13 +183,13 @@ impl Client {
         }
     }
 
-    fn failed(&self, member: usize, called: Moment, parts: &[(Key, Input)], failure: Failure) {
+    fn failed(&self, at: Place, called: Moment, parts: &[(Key, Input)], failure: Failure) {
         let (certain, text) = match failure {
             Failure::Unconnected => (true, "not connected".to_owned()),
             Failure::Refused(text) => (true, text),
             Failure::Unknown(text) => (false, text),
             Failure::Wrong(text) => {
-                let problem = format!("{:?} at m{}: {text}", parts[0].1, member + 1);
+                let problem = format!("{:?} at m{}: {text}", parts[0].1, at.member + 1);
                 self.common.recorder.with(|records| records.wrong.push(problem));
                 (false, text)
             }
@@ -185,13 +206,13 @@ impl Client {
         });
         if writes && !certain {
             let outputs = vec![Output::Unknown; parts.len()];
-            self.record(member, called, NEVER, parts, &outputs);
+            self.record(at, called, NEVER, parts, &outputs);
         }
     }
 
     fn record(
         &self,
-        member: usize,
+        at: Place,
         called: Moment,
         returned: Moment,
         parts: &[(Key, Input)],
@@ -201,7 +222,8 @@ impl Client {
         let operations = parts.iter().zip(outputs).map(|((key, input), output)| Operation {
             call_number,
             client: self.number,
-            member: member as u8,
+            member: at.member as u8,
+            life: at.life,
             key: *key,
             called,
             returned,
