@@ -131,10 +131,16 @@ impl Faces {
 
     /// Changes whenever this member has gone without a leader for too long, from now on.
     pub(super) fn leaderless(&self) -> watch::Receiver<u64> {
-        let mut leaderless = self.leaderless.clone();
-        leaderless.mark_unchanged();
-        leaderless
+        from_now(&self.leaderless)
     }
+}
+
+/// A receiver for the changes to come. A clone would tell of those that this one has not
+/// looked at as well: a stream that begins today is not ended for a leader lost yesterday.
+fn from_now<T>(receiver: &watch::Receiver<T>) -> watch::Receiver<T> {
+    let mut later = receiver.clone();
+    later.mark_unchanged();
+    later
 }
 
 /// Watches for the member to be without a leader, on behalf of the streams that asked
@@ -165,5 +171,20 @@ impl LeaderWatch {
 impl Default for LeaderWatch {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_of_the_past_ends_no_stream_of_today() {
+        let (losses, watching) = watch::channel(0);
+        losses.send_modify(|losses| *losses += 1);
+        let stream = from_now(&watching);
+        assert!(!stream.has_changed().unwrap());
+        losses.send_modify(|losses| *losses += 1);
+        assert!(stream.has_changed().unwrap());
     }
 }
