@@ -66,7 +66,6 @@ pub(super) async fn member_promote(
         Err(Error::Timeout) if call.faces.company.raft().leader == 0 => Err(Error::NoLeader),
         promoted => promoted,
     };
-    call.faces.metrics.faces.learner_promoted(promoted.err());
     promoted?;
     Ok(MemberPromoteResponse { header: call.header(0), members: members(&call) })
 }

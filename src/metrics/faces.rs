@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use castd_actors::Error;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Registry, exponential_buckets,
@@ -48,8 +47,6 @@ pub struct FaceMetrics {
     pub proposals_pending: IntGauge,
     /// Proposals that got none.
     pub proposals_failed: IntCounter,
-    learners_promoted: IntCounter,
-    learners_not_promoted: IntCounterVec,
     read_indexes_failed: IntCounter,
     /// Ranges read by this member.
     pub ranges: IntCounter,
@@ -87,21 +84,6 @@ impl FaceMetrics {
                 registry,
                 "etcd_server_proposals_failed_total",
                 "Proposals that failed.",
-            )?,
-            learners_promoted: counter(
-                registry,
-                "etcd_server_learner_promote_successes",
-                "Learners that this member, when it was asked to, had given a vote.",
-            )?,
-            learners_not_promoted: register(
-                registry,
-                IntCounterVec::new(
-                    prometheus::opts!(
-                        "etcd_server_learner_promote_failures",
-                        "Requests to this member to give a learner a vote that failed."
-                    ),
-                    &["Reason"],
-                )?,
             )?,
             read_indexes_failed: counter(
                 registry,
@@ -141,16 +123,6 @@ impl FaceMetrics {
     /// A request of this kind was answered, well or not, after this time.
     pub fn request(&self, kind: RequestKind, success: bool, took: Duration) {
         self.requests[kind as usize][usize::from(success)].observe(took.as_secs_f64());
-    }
-
-    /// A learner was to be given a vote; it was not for this reason, if there is one.
-    pub fn learner_promoted(&self, failure: Option<Error>) {
-        match failure {
-            None => self.learners_promoted.inc(),
-            Some(error) => {
-                self.learners_not_promoted.with_label_values(&[&error.to_string()]).inc();
-            }
-        }
     }
 
     /// A range was looked up, well or not, in this time: what came before is not in it.

@@ -232,7 +232,7 @@ fn puts(txn: &TxnRequest) -> bool {
 mod tests {
     use castd_proto::castdpb::member_change::Kind;
     use castd_proto::castdpb::{MemberAttributes, MemberChange, MemberPeerUrls};
-    use castd_proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
+    use castd_proto::etcdserverpb::{DeleteRangeRequest, LeaseRevokeRequest, PutRequest};
     use raft::eraftpb::ConfChangeType;
 
     use super::super::membership::conf_change;
@@ -362,6 +362,28 @@ mod tests {
             let committed = Committed { entries: vec![entry(1, op)] };
             assert_eq!(core.plan(vec![committed]).unwrap().unwrap().members_changed, changed);
         }
+    }
+
+    #[test]
+    fn what_one_leader_decided_does_nothing_in_the_log_of_another() {
+        let revoke = |only_in_term| {
+            let op = Some(Op::LeaseRevoke(LeaseRevokeRequest { id: 1 }));
+            let request = castdpb::Request { only_in_term, op, ..Default::default() };
+            let data = request.encode_to_vec().into();
+            let entry = Entry { index: 1, term: 5, data, ..Entry::default() };
+            CommittedEntry { entry, reply: None }
+        };
+        let entries = vec![revoke(4), revoke(5), revoke(0)];
+        let plan = core().plan(vec![Committed { entries }]).unwrap().unwrap();
+        let kinds: Vec<_> = plan.batch.operations.iter().map(|operation| &operation.kind).collect();
+        assert!(matches!(
+            kinds[..],
+            [
+                OperationKind::Decided(Err(Error::LeaderChanged)),
+                OperationKind::LeaseRevoke(_),
+                OperationKind::LeaseRevoke(_),
+            ]
+        ));
     }
 
     #[test]

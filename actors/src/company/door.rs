@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::service::Routes;
 
 use super::desk::Desk;
-use super::members::MembershipRules;
+use super::members::{MembershipRules, PromotionMetrics};
 use crate::lease_manager::LeaseMessage;
 use crate::mvcc::{Answer, Applied, MvccMessage, View};
 use crate::peer_transport::{PeerMessage, PeerService, PeerStatus};
@@ -41,6 +41,7 @@ pub struct Company {
     pub(super) peer_requests: Inlet<PeerMessage>,
     pub(super) peers: Published<PeerStatus>,
     pub(super) rules: MembershipRules,
+    pub(super) promotions: PromotionMetrics,
     pub(super) lease_ttl_min_s: i64,
     /// How long a request may take.
     pub(super) request_timeout: Duration,

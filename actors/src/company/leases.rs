@@ -84,9 +84,11 @@ impl Company {
                 own if own == self.identity.member_id => {
                     self.time_to_live_as_leader(id, keys).await
                 }
-                other => tokio::time::timeout_at(until, self.ask_time_to_live(other, id, keys))
-                    .await
-                    .unwrap_or(Err(Error::Timeout)),
+                other => tokio::select! {
+                    answer = self.ask_time_to_live(other, id, keys) => answer,
+                    () = self.leads_no_more(other) => Err(Error::LeaderChanged),
+                    () = tokio::time::sleep_until(until) => Err(Error::Timeout),
+                },
             };
             match answer {
                 Ok(lease) => return Ok(lease),
@@ -97,6 +99,14 @@ impl Company {
                 Err(_) if leader == 0 => return Err(Error::NoLeader),
                 Err(_) => return Err(Error::Timeout),
             }
+        }
+    }
+
+    /// Returns when this member has seen another leader, or none. Whoever waits
+    /// for an answer of the one before it may wait long.
+    async fn leads_no_more(&self, leader: u64) {
+        while self.raft().leader == leader {
+            tokio::time::sleep(LEADER_LOOK).await;
         }
     }
 

@@ -10,6 +10,7 @@ use castd_proto::castdpb::{
     Answer, MemberAttributes, MemberChange, MemberPeerUrls, Question, answer, member_change::Kind,
     question,
 };
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::sync::oneshot;
 
 use super::door::Company;
@@ -46,6 +47,39 @@ pub struct MembershipRules {
 impl Default for MembershipRules {
     fn default() -> Self {
         Self { strict: true, max_learners: 1 }
+    }
+}
+
+/// Counts what came of giving learners a vote, under etcd's names.
+#[derive(Clone, Debug)]
+pub(super) struct PromotionMetrics {
+    done: IntCounter,
+    failed: IntCounterVec,
+}
+
+impl PromotionMetrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let done = IntCounter::new(
+            "etcd_server_learner_promote_successes",
+            "Learners that this member, leading, gave a vote.",
+        )?;
+        let failed = Opts::new(
+            "etcd_server_learner_promote_failures",
+            "Learners that this member, leading, was to give a vote and did not.",
+        );
+        let failed = IntCounterVec::new(failed, &["Reason"])?;
+        registry.register(Box::new(done.clone()))?;
+        registry.register(Box::new(failed.clone()))?;
+        Ok(Self { done, failed })
+    }
+
+    fn count(&self, outcome: Result<(), Error>) {
+        match outcome {
+            Ok(()) => self.done.inc(),
+            // The leader counts.
+            Err(Error::NotLeader) => {}
+            Err(error) => self.failed.with_label_values(&[&error.to_string()]).inc(),
+        }
     }
 }
 
@@ -262,6 +296,12 @@ impl Company {
     /// # Errors
     /// As [`Self::promote_member`], and [`Error::NotLeader`].
     pub async fn promote_as_leader(&self, id: u64) -> Result<(), Error> {
+        let outcome = self.promote(id).await;
+        self.promotions.count(outcome);
+        outcome
+    }
+
+    async fn promote(&self, id: u64) -> Result<(), Error> {
         self.may_promote(id).await?;
         let change =
             MemberChange { kind: Kind::Promote.into(), member_id: id, ..MemberChange::default() };

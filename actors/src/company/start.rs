@@ -9,7 +9,7 @@ use prometheus::Registry;
 use tokio::sync::Semaphore;
 
 use super::door::Company;
-use super::members::MembershipRules;
+use super::members::{MembershipRules, PromotionMetrics};
 use super::open::Opened;
 use crate::apply_loop::{ApplyCore, ApplyEdges, ApplyLoop};
 use crate::checkpointer::{
@@ -330,6 +330,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         peer_requests,
         peers: reachable,
         rules: config.rules,
+        promotions: PromotionMetrics::new(registry)?,
         lease_ttl_min_s: lease_ttl_min_s(config.election),
         request_timeout: request_timeout(config),
         questions,

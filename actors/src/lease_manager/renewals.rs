@@ -110,7 +110,20 @@ struct Asked<R> {
 enum Doing {
     Confirm { begun_ms: u64, term: u64 },
     Uncheckpoint { term: u64 },
-    Forward,
+    Forward { to: u64 },
+}
+
+impl Doing {
+    /// Whether it can still come to something while this member has this role.
+    fn suits(&self, role: Role) -> bool {
+        match (self, role) {
+            (Doing::Confirm { term, .. } | Doing::Uncheckpoint { term }, Role::Leader(now)) => {
+                *term == now
+            }
+            (Doing::Forward { to }, Role::Follower(now)) => *to == now,
+            _ => false,
+        }
+    }
 }
 
 /// The queue; see the module's text.
@@ -153,7 +166,7 @@ impl<R> Renewals<R> {
 
     /// Whether anything waits for [`Renewals::work`] to be called again.
     pub fn waits(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.under_way.is_empty()
     }
 
     /// A read index came, or did not.
@@ -191,7 +204,7 @@ impl<R> Renewals<R> {
         answer: Result<Vec<i64>, Error>,
         now_ms: u64,
     ) -> Vec<(R, Result<i64, Error>)> {
-        let Some((Doing::Forward, mut asked)) = self.under_way.remove(&ticket) else {
+        let Some((Doing::Forward { .. }, mut asked)) = self.under_way.remove(&ticket) else {
             return Vec::new();
         };
         match answer {
@@ -211,6 +224,7 @@ impl<R> Renewals<R> {
     /// Looks at everything that waits.
     pub fn work(&mut self, core: &mut LeaseCore, role: Role, now_ms: u64) -> Work<R> {
         let mut work = Work { answers: Vec::new(), renewed: 0, steps: Vec::new() };
+        self.give_up_what_was_for(role);
         match role {
             Role::Leader(term) => self.renew(core, term, now_ms, &mut work),
             Role::Follower(leader) => {
@@ -227,6 +241,15 @@ impl<R> Renewals<R> {
             work.answers.push((asked.reply, Err(late)));
         }
         work
+    }
+
+    /// Takes back what waits for somebody who does not lead any more: an answer
+    /// would take its time, and to ask twice does no harm.
+    fn give_up_what_was_for(&mut self, role: Role) {
+        for (_, (_, mut asked)) in self.under_way.extract_if(.., |_, (doing, _)| !doing.suits(role))
+        {
+            self.waiting.append(&mut asked);
+        }
     }
 
     fn renew(&mut self, core: &mut LeaseCore, term: u64, now_ms: u64, work: &mut Work<R>) {
@@ -281,7 +304,7 @@ impl<R> Renewals<R> {
     }
 
     fn forward(&mut self, leader: u64, now_ms: u64, work: &mut Work<R>) {
-        let questions = |(doing, _): &&(Doing, _)| matches!(doing, Doing::Forward);
+        let questions = |(doing, _): &&(Doing, _)| matches!(doing, Doing::Forward { .. });
         let mut room = self
             .settings
             .questions
@@ -290,7 +313,7 @@ impl<R> Renewals<R> {
             let batch = self.waiting.len().min(self.settings.batch);
             let asked: Vec<Asked<R>> = self.waiting.drain(..batch).collect();
             let ids = asked.iter().map(|asked| asked.id).collect();
-            let ticket = self.begin(Doing::Forward, asked);
+            let ticket = self.begin(Doing::Forward { to: leader }, asked);
             work.steps.push(Step::Forward { ticket, to: leader, ids });
             room -= 1;
         }

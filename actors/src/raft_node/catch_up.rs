@@ -26,18 +26,21 @@ pub(super) struct Installing<S> {
     current: Option<SnapshotMarker>,
     /// Appends that must not overtake it on the way to the WAL.
     held: Vec<Append>,
+    /// The index of a snapshot that is installed, until the log behind it is
+    /// durable. To raft there is a hole in the log before that.
+    unsaved: Option<u64>,
 }
 
 impl<S> Default for Installing<S> {
     fn default() -> Self {
-        Self { arrived: None, current: None, held: Vec::new() }
+        Self { arrived: None, current: None, held: Vec::new(), unsaved: None }
     }
 }
 
 impl<S> Installing<S> {
     /// Whether a snapshot is being installed or about to be.
     pub(super) fn is_busy(&self) -> bool {
-        self.arrived.is_some() || self.current.is_some()
+        self.arrived.is_some() || self.current.is_some() || self.unsaved.is_some()
     }
 
     /// Holds an append back if it has to wait; gives it back otherwise.
@@ -106,6 +109,7 @@ impl<S> RaftCore<S> {
         tracing::info!(index, "installed a snapshot");
         self.applied = self.applied.max(index);
         self.applying.clear();
+        self.installing.unsaved = Some(index);
         effects.marker = Some(marker);
         effects.appends.append(&mut self.installing.held);
     }
@@ -132,6 +136,7 @@ impl<S> RaftCore<S> {
     /// when the log behind it is durable.
     pub(super) fn tell_applied(&mut self) {
         let log = &self.node.raft.raft_log;
+        self.installing.unsaved.take_if(|index| *index <= log.persisted);
         let applied = self.applied.min(log.committed).min(log.persisted);
         if applied <= log.applied {
             return;

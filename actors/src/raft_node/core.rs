@@ -17,7 +17,7 @@ use super::membership::Membership;
 use super::messages::{
     Propose, ProposeMembers, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
 };
-use super::proposals::{Proposals, Stage};
+use super::proposals::{Proposals, UNCOMMITTED_BYTES_MAX};
 use super::reads::{Reads, Respondent};
 use super::settings::{Effects, RaftSettings};
 use crate::apply_loop::{Committed, CommittedEntry};
@@ -36,11 +36,6 @@ const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// Messages with entries that a follower has not acknowledged. With the bytes
 /// of each, 128 MiB may be on their way to every follower.
 const INFLIGHT_MAX: usize = 128;
-/// Bytes of entries that are proposed but not committed; what comes beyond
-/// waits. Requests of clients are far fewer, those of other members are not
-/// counted by this one's credits.
-const UNCOMMITTED_BYTES_MAX: u64 = 512 << 20;
-
 /// Raft with its windows; see the room's text. `S` is what a received snapshot's
 /// state is held in.
 pub struct RaftCore<S = Spool> {
@@ -293,66 +288,6 @@ impl<S> RaftCore<S> {
             self.campaign_soon = false;
             let _ = self.node.campaign();
         }
-    }
-
-    /// Proposes what waits, if there is a leader that takes it.
-    fn propose_parked(&mut self) {
-        while self.proposals.has_parked()
-            && let Some(room) = self.room_to_propose()
-        {
-            let entries = self.proposals.unpark(room, self.stage_of_proposals());
-            if entries.is_empty() {
-                return;
-            }
-            self.step_proposal(entries);
-        }
-        while self.proposals.has_parked_change() && self.takes_membership_changes() {
-            let stage = self.stage_of_proposals();
-            let Some(entry) = self.proposals.unpark_change(stage) else { return };
-            self.step_proposal(vec![entry]);
-        }
-    }
-
-    /// What becomes of a proposal that is made now.
-    fn stage_of_proposals(&self) -> Stage {
-        match self.node.raft.state {
-            StateRole::Leader => Stage::Logged,
-            _ => Stage::Forwarded(self.node.raft.term),
-        }
-    }
-
-    fn step_proposal(&mut self, entries: Vec<Entry>) {
-        let mut message = Message { entries, ..Message::default() };
-        message.set_msg_type(MessageType::MsgPropose);
-        if let Err(error) = self.node.raft.step(message) {
-            // Whoever waits for it hears of the timeout.
-            tracing::warn!(%error, "raft dropped proposals");
-        }
-    }
-
-    /// Bytes that may be proposed now; `None` while proposals have to wait.
-    fn room_to_propose(&self) -> Option<usize> {
-        let raft = &self.node.raft;
-        if raft.leader_id == raft::INVALID_ID {
-            return None;
-        }
-        if raft.state != StateRole::Leader {
-            // What is sent on a link that does not work would only be lost.
-            let linked = self.active_since.contains_key(&raft.leader_id);
-            return linked.then_some(usize::MAX);
-        }
-        let uncommitted = raft.uncommitted_size();
-        let room = (UNCOMMITTED_BYTES_MAX as usize).saturating_sub(uncommitted);
-        let takes = raft.lead_transferee.is_none() && raft.prs().get(raft.id).is_some();
-        (takes && (uncommitted == 0 || room >= MESSAGE_BYTES_MAX as usize)).then_some(room)
-    }
-
-    /// A leader turns a second change before the first one is applied into
-    /// nothing: it has to wait.
-    fn takes_membership_changes(&self) -> bool {
-        let raft = &self.node.raft;
-        let pending = raft.state == StateRole::Leader && raft.has_pending_conf();
-        self.room_to_propose().is_some() && !pending
     }
 
     fn ask_reads(&mut self) {

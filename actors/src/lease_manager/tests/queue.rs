@@ -72,7 +72,6 @@ fn a_leader_that_is_not_confirmed_in_time_asks_again() {
     queue.confirmed(2, false, 1002);
     assert_eq!(work(&mut queue, &mut core, LEADER, 1002).1, [Step::Confirm { ticket: 3 }]);
     // Meanwhile another member leads, and what was confirmed counts no more.
-    queue.confirmed(3, true, 1003);
     core.lead(None, 1003);
     let ask = Step::Forward { ticket: 4, to: 7, ids: vec![1] };
     assert_eq!(work(&mut queue, &mut core, Role::Follower(7), 1003), (vec![], vec![ask]));
@@ -97,7 +96,27 @@ fn a_follower_asks_in_batches_and_not_too_often() {
     assert_eq!(queue.forwarded(1, Err(Error::Timeout), 10), []);
     assert_eq!(work(&mut queue, &mut core, follower, 59), (vec![], vec![]), "it just failed");
     assert_eq!(work(&mut queue, &mut core, follower, 60).1.len(), 2);
+    queue.forwarded(3, Ok(vec![10, 10]), 70);
+    queue.forwarded(4, Ok(vec![10]), 70);
     assert!(!queue.waits());
+}
+
+#[test]
+fn who_asked_a_leader_that_is_none_any_more_asks_the_next_one_at_once() {
+    let (mut queue, mut core) = (queue(), LeaseCore::new(patient(), [], 0));
+    queue.add(1, false, "a", 0).unwrap();
+    let ask = |ticket, to| vec![Step::Forward { ticket, to, ids: vec![1] }];
+    assert_eq!(work(&mut queue, &mut core, Role::Follower(7), 0).1, ask(1, 7));
+    assert_eq!(work(&mut queue, &mut core, Role::Leaderless, 1000), (vec![], vec![]));
+    assert_eq!(work(&mut queue, &mut core, Role::Follower(8), 1500).1, ask(2, 8));
+    assert_eq!(queue.forwarded(1, Ok(vec![10]), 1600), [], "an answer to nobody's question");
+    assert_eq!(queue.forwarded(2, Ok(vec![10]), 1600), [("a", Ok(10))]);
+    // The same for a leader that waits for a confirmation.
+    queue.add(1, false, "b", 2000).unwrap();
+    core.lead(Some(9), 2000);
+    assert_eq!(work(&mut queue, &mut core, Role::Leader(9), 2000).1, [Step::Confirm { ticket: 3 }]);
+    core.lead(None, 2100);
+    assert_eq!(work(&mut queue, &mut core, Role::Follower(7), 2100).1, ask(4, 7));
 }
 
 #[test]

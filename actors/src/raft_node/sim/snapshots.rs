@@ -1,6 +1,6 @@
 //! Members so far behind that the log does not reach them.
 
-use raft::eraftpb::{ConfChangeType, MessageType};
+use raft::eraftpb::{ConfChangeType, Message, MessageType};
 
 use super::{ELECTION_TICKS, Sim};
 
@@ -133,5 +133,22 @@ fn the_log_is_kept_for_a_member_that_gets_a_snapshot() {
     sim.members.get_mut(&behind).unwrap().busy = false;
     sim.rounds(5);
     assert_eq!(sim.snapshots_installed, 1, "what came meanwhile is in the log");
+    sim.check_nothing_is_lost(&[1, 2, 3]);
+}
+
+#[test]
+fn a_member_that_has_just_installed_cannot_take_over() {
+    let (mut sim, leader, behind) = with_a_member_behind(8);
+    sim.start(behind);
+    sim.members.get_mut(&behind).unwrap().stalled = true;
+    while sim.snapshots_installed == 0 {
+        sim.round();
+    }
+    let mut order = Message { from: leader, to: behind, ..Message::default() };
+    order.term = sim.status(behind).term;
+    order.set_msg_type(MessageType::MsgTimeoutNow);
+    sim.deliver(order, false);
+    sim.members.get_mut(&behind).unwrap().stalled = false;
+    sim.rounds(5);
     sim.check_nothing_is_lost(&[1, 2, 3]);
 }
