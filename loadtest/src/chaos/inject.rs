@@ -267,6 +267,8 @@ async fn save_data(cluster: &mut Cluster) -> Result<String, LoadError> {
         cluster.on(member, |room| room.save_data()).await?;
     }
     cluster.start_all().await?;
+    // What is to be lost has to be written first.
+    cluster.await_ready(STEP_TIME_MAX).await;
     Ok("all members, to here from the end of this".to_owned())
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::check::{Evidence, Judgement, Problem, judge};
 use super::cluster::{Cluster, Recipe};
 use super::fault::{Planned, plan};
-use super::history::{Key, NEVER, Recorder};
+use super::history::{Key, NEVER, Recorder, Records};
 use super::inject;
 use super::leases::{LeaseRecord, Leases};
 use super::report::{self, FaultReport, RoundReport, Times};
@@ -17,6 +17,7 @@ use super::settings::Settings;
 use super::watchers::{Watchers, read_all};
 use super::wire::Event;
 use super::workload::{Clients, Load};
+use crate::commands::write_file;
 use crate::error::LoadError;
 
 /// The longest a cluster may take to serve, at the start and behind the last fault.
@@ -32,6 +33,9 @@ const LEASE_GRACE: Duration = Duration::from_secs(5);
 const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(30);
 /// The same in a cluster that is broken already: just to see what is left of it.
 const BROKEN_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// The file with the history of a round that is kept.
+const HISTORY: &str = "history.jsonl";
 
 /// What a round leaves behind to be reported.
 struct Ran {
@@ -60,12 +64,23 @@ pub(crate) async fn run(settings: &Settings, seed: u64) -> Result<RoundReport, L
         }
     };
     let judgement = judge(&ran.evidence);
-    let report = sum_up(settings, seed, ran, judgement);
-    if settings.keep || !report.problems.is_empty() {
+    let held = ran.problems.is_empty() && judgement.problems.is_empty();
+    if settings.keep || !held {
         dir.keep();
-        return Ok(RoundReport { kept: Some(dir.path().to_owned()), ..report });
+        write_history(&ran.evidence.records, dir.path())?;
     }
-    Ok(report)
+    let kept = (settings.keep || !held).then(|| dir.path().to_owned());
+    Ok(RoundReport { kept, ..sum_up(settings, seed, ran, judgement) })
+}
+
+/// Writes all operations beside the data and logs, one line of JSON each.
+fn write_history(records: &Records, dir: &Path) -> Result<(), LoadError> {
+    let mut text = String::new();
+    for operation in &records.operations {
+        text.push_str(&serde_json::to_string(operation).expect("numbers and names"));
+        text.push('\n');
+    }
+    write_file(&dir.join(HISTORY), &text)
 }
 
 fn sum_up(settings: &Settings, seed: u64, ran: Ran, mut judgement: Judgement) -> RoundReport {
@@ -127,8 +142,8 @@ async fn first_start(cluster: &mut Cluster) -> Result<(), LoadError> {
     let deadline = Instant::now() + READY_TIME_MAX;
     loop {
         let waiting = cluster.await_ready(LOOK_PERIOD).await;
-        if let Some(problem) = cluster.unexpected_ends().await?.first() {
-            return Err(LoadError::Usage(problem.to_string()));
+        if let Some(problem) = cluster.unexpected_ends().await?.pop() {
+            return Err(LoadError::Server { server: "the cluster".into(), problem: problem.text });
         }
         match waiting.first() {
             None => return Ok(()),

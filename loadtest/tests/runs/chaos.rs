@@ -47,5 +47,5 @@ fn lost_data_is_found() {
         assert!(broken(promise), "{promise}: {round}");
     }
     let kept = Path::new(round["kept"].as_str().unwrap());
-    assert!(kept.join("m1.log").exists(), "{round}");
+    assert!(kept.join("m1.log").exists() && kept.join("history.jsonl").exists(), "{round}");
 }
