@@ -55,8 +55,10 @@ pub(crate) fn run(args: &ChaosArgs) -> Result<bool, LoadError> {
         eprint!("{round}");
         rounds.push(round);
     }
-    let generator_cpu_seconds = cpu_time(std::process::id())?.as_secs_f64();
-    let report = ChaosReport { server: settings.version, rounds, generator_cpu_seconds };
+    let report = ChaosReport::new(&settings.version, rounds, cpu_time(std::process::id())?);
+    if report.rounds.len() > 1 {
+        eprint!("{report}");
+    }
     let line = serde_json::to_string(&report).expect("a report is numbers and texts");
     if args.json {
         println!("{line}");

@@ -1,5 +1,6 @@
 //! What a run found out, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -154,6 +155,17 @@ impl fmt::Display for RoundReport {
     }
 }
 
+/// What clients felt of all faults of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct KindReport {
+    /// Their number.
+    pub(crate) count: usize,
+    /// The median of the longest times without a successful write.
+    pub(crate) median_gap_ms: f64,
+    /// The longest of them.
+    pub(crate) longest_gap_ms: f64,
+}
+
 /// All rounds of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ChaosReport {
@@ -161,14 +173,55 @@ pub(crate) struct ChaosReport {
     pub(crate) server: String,
     /// The rounds.
     pub(crate) rounds: Vec<RoundReport>,
+    /// The faults of all rounds by kind.
+    pub(crate) kinds: BTreeMap<&'static str, KindReport>,
     /// CPU time of this program: clients, network, checker.
     pub(crate) generator_cpu_seconds: f64,
 }
 
 impl ChaosReport {
+    /// Sums rounds up.
+    pub(super) fn new(server: &str, rounds: Vec<RoundReport>, cpu: Duration) -> Self {
+        let mut gaps: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        for fault in rounds.iter().flat_map(|round| &round.faults) {
+            gaps.entry(fault.kind).or_default().push(fault.longest_gap_ms);
+        }
+        let kinds = gaps.into_iter().map(|(kind, mut gaps)| {
+            gaps.sort_unstable_by(f64::total_cmp);
+            let (count, median_gap_ms) = (gaps.len(), gaps[gaps.len() / 2]);
+            (kind, KindReport { count, median_gap_ms, longest_gap_ms: gaps[count - 1] })
+        });
+        let (server, kinds, generator_cpu_seconds) =
+            (server.to_owned(), kinds.collect(), cpu.as_secs_f64());
+        Self { server, rounds, kinds, generator_cpu_seconds }
+    }
+
     /// Whether every promise held in every round.
     pub(crate) fn held(&self) -> bool {
         self.rounds.iter().all(|round| round.problems.is_empty())
+    }
+}
+
+impl fmt::Display for ChaosReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds: f64 = self.rounds.iter().map(|round| round.seconds).sum();
+        let faults: usize = self.kinds.values().map(|kind| kind.count).sum();
+        let operations: u64 = self.rounds.iter().map(|round| round.judgement.operations).sum();
+        let rounds = self.rounds.len();
+        writeln!(out, "{}: {rounds} rounds, {:.1} min", self.server, seconds / 60.0)?;
+        writeln!(out, "  {faults} faults, {operations} operations checked")?;
+        writeln!(out, "  time without a successful write, in ms")?;
+        writeln!(out, "  {:>6} {:>8} {:>8}  fault", "faults", "median", "longest")?;
+        for (name, kind) in &self.kinds {
+            let KindReport { count, median_gap_ms, longest_gap_ms } = kind;
+            writeln!(out, "  {count:6} {median_gap_ms:8.0} {longest_gap_ms:8.0}  {name}")?;
+        }
+        let failed = self.rounds.iter().filter(|round| !round.problems.is_empty());
+        let failed: Vec<String> = failed.map(|round| round.seed.to_string()).collect();
+        match failed.is_empty() {
+            true => writeln!(out, "  all promises held"),
+            false => writeln!(out, "  FAILED: seeds {}", failed.join(", ")),
+        }
     }
 }
 
