@@ -59,6 +59,9 @@ pub enum RunError {
     /// The configuration does not say how a new member begins.
     #[error("{0}")]
     Bootstrap(String),
+    /// The data is of a member that the cluster has removed.
+    #[error("the member has been permanently removed from the cluster")]
+    Removed,
     /// A URL cannot be listened at.
     #[error("{0}")]
     Listen(String),
@@ -119,8 +122,13 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
         ended = end(&company, &mut signals) => ended,
         never = lead_in(&company, &config, &server) => match never {},
     };
+    let served = server.is_open();
     stop(&company, server, running, ended, &config).await;
-    Ok(ended)
+    match ended {
+        // It was removed before this run.
+        Ended::Removed if !served => Err(RunError::Removed),
+        ended => Ok(ended),
+    }
 }
 
 /// A new member's way to its cluster; `None` for one that has data.
@@ -271,8 +279,14 @@ async fn stop(company: &Company, server: Serving, running: Running, ended: Ended
         tracing::info!(signal, "received signal; shutting down");
     }
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
-    hand_over(company, config).await;
-    server.stop().await;
+    match ended {
+        Ended::Signal(_) => {
+            hand_over(company, config).await;
+            server.stop().await;
+        }
+        // What clients still wait for here can never be answered.
+        Ended::Removed => drop(server),
+    }
     running.stop();
     tracing::info!("closed member");
 }

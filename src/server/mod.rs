@@ -50,6 +50,11 @@ impl Serving {
         self.gate.open();
     }
 
+    /// Whether calls were let through.
+    pub fn is_open(&self) -> bool {
+        self.gate.is_open()
+    }
+
     /// Accepts nothing more, ends streams, lets calls finish for the time the options
     /// give them, and cuts what is left then.
     pub async fn stop(mut self) {

@@ -141,12 +141,11 @@ impl PeerTransport {
             self.part(id, "removed from the cluster");
         }
         for member in cluster.members.values().filter(|member| member.id != us) {
-            match self.links.get(&member.id) {
-                Some(link) if link.urls == member.peer_urls => continue,
-                Some(_) => self.part(member.id, "it moved"),
-                None => {}
+            match self.links.get_mut(&member.id) {
+                Some(link) if link.urls == member.peer_urls => {}
+                Some(link) => link.moved(member.peer_urls.clone()),
+                None => self.link(member.id, member.peer_urls.clone()),
             }
-            self.link(member.id, member.peer_urls.clone());
         }
         self.show();
     }
@@ -158,7 +157,7 @@ impl PeerTransport {
         let basics = LinkBasics {
             peer,
             serial: self.links_made,
-            urls,
+            addresses: Published::new(urls),
             settings: Arc::clone(&self.settings),
             caller: Caller::new(&self.settings, peer),
             losses: Losses::new(peer, self.edges.raft.clone(), self.settings.tick),

@@ -91,7 +91,7 @@ impl DeliverLane {
 
     /// Opens a stream to the next of the member's URLs.
     async fn connect(&mut self) -> Result<Standing, LinkError> {
-        let urls = &self.basics.urls;
+        let urls = self.basics.addresses.get();
         let url = urls.get(self.turn % urls.len().max(1)).ok_or(LinkError::NoUrl)?.clone();
         self.turn += 1;
         let settings = &self.basics.settings;

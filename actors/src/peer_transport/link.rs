@@ -17,7 +17,7 @@ use super::settings::PeerSettings;
 use super::snapshot_lane::{Parting, SnapshotLane, SnapshotSource};
 use super::wire::Caller;
 use crate::raft_node::RaftInbound;
-use crate::shared::{Error, Inlet};
+use crate::shared::{Error, Inlet, Published};
 
 /// Messages that may wait for the urgent lane, and their bytes.
 const URGENT: (usize, usize) = (4096, 16 << 20);
@@ -32,7 +32,8 @@ pub(super) struct LinkBasics {
     pub(super) peer: u64,
     /// Tells the links there were to this member apart.
     pub(super) serial: u64,
-    pub(super) urls: Vec<String>,
+    /// Where the member is looked for, in turn.
+    pub(super) addresses: Published<Vec<String>>,
     pub(super) settings: Arc<PeerSettings>,
     pub(super) caller: Caller,
     pub(super) figures: LinkFigures,
@@ -46,7 +47,9 @@ pub(super) struct LinkBasics {
 #[derive(Debug)]
 pub(super) struct LinkDoor {
     pub(super) serial: u64,
+    /// The URLs the cluster has for the member.
     pub(super) urls: Vec<String>,
+    addresses: Published<Vec<String>>,
     pub(super) urgent: LaneSender,
     pub(super) bulk: LaneSender,
     pub(super) snapshots: mpsc::Sender<Parting>,
@@ -58,6 +61,17 @@ pub(super) struct LinkDoor {
 }
 
 impl LinkDoor {
+    /// The cluster has other URLs for the member. What is connected stays so:
+    /// the member moves when it is started again, and may be found where it was
+    /// until then.
+    pub(super) fn moved(&mut self, urls: Vec<String>) {
+        let old = std::mem::replace(&mut self.urls, urls);
+        let mut addresses = self.urls.clone();
+        addresses.extend(old.into_iter().filter(|url| !self.urls.contains(url)));
+        self.addresses.set(addresses.into());
+        self.wake.notify_waiters();
+    }
+
     /// Whether the link has ended by itself.
     pub(super) fn is_dead(&self) -> bool {
         self.urgent.is_closed()
@@ -73,7 +87,8 @@ pub(super) fn start(basics: LinkBasics, source: Arc<dyn SnapshotSource>) -> Link
     let (alive, ended) = oneshot::channel();
     let door = LinkDoor {
         serial: basics.serial,
-        urls: basics.urls.clone(),
+        urls: basics.addresses.get().to_vec(),
+        addresses: basics.addresses.clone(),
         urgent,
         bulk,
         snapshots,

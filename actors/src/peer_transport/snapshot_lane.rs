@@ -154,8 +154,9 @@ impl SnapshotLane {
     ) -> Result<castd_proto::castdpb::peer_client::PeerClient<tonic::transport::Channel>, LinkError>
     {
         let mut error = LinkError::NoUrl;
-        for _ in 0..self.basics.urls.len() {
-            let url = self.basics.urls[self.turn % self.basics.urls.len()].clone();
+        let urls = self.basics.addresses.get();
+        for _ in 0..urls.len() {
+            let url = urls[self.turn % urls.len()].clone();
             let settings = &self.basics.settings;
             match timeout(settings.connect_timeout, dial(&url, settings)).await {
                 Ok(Ok(client)) => return Ok(client),

@@ -435,6 +435,9 @@ impl<S> RaftCore<S> {
             slow_read_indexes: self.reads.slow(),
             ..self.status
         };
+        if next.leader != self.status.leader {
+            log_leader(self.settings.member_id, self.status.leader, next.leader, next.term);
+        }
         if next.leader != self.status.leader && next.leader != raft::INVALID_ID {
             next.leader_changes += 1;
             self.elected = self.now;
@@ -449,6 +452,13 @@ impl<S> RaftCore<S> {
     #[cfg(test)]
     pub(super) fn log_entries(&self) -> u64 {
         self.node.raft.raft_log.last_index() + 1 - self.node.store().first()
+    }
+}
+
+fn log_leader(own: u64, before: u64, leader: u64, term: u64) {
+    match leader {
+        raft::INVALID_ID => tracing::info!("{own:x} lost leader {before:x} at term {term}"),
+        leader => tracing::info!("{own:x} elected leader {leader:x} at term {term}"),
     }
 }
 

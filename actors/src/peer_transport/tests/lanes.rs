@@ -124,12 +124,15 @@ async fn who_is_no_member_has_no_link() {
     a.settle().await;
     assert_eq!(a.figure("castd_peer_messages_undeliverable_total"), 1);
 
-    // B moves, and then it is removed.
+    // B is to move: what is connected stays so, and then it is found at the new
+    // place. Later it is removed.
     let mut other = Relay::start(b.address).await;
     a.meet(B, other.address);
-    relay.connections(0).await;
     a.send(vec![heartbeat(2)]);
     assert_eq!(indexes(&b.hear_messages(1).await), [2]);
+    relay.connections(2).await;
+    relay.set(Mode::Cut);
+    relay.connections(0).await;
     other.connections(2).await;
     a.meet(77, a.address);
     other.connections(0).await;
