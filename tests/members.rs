@@ -170,7 +170,7 @@ async fn a_learner_joins_votes_and_another_member_leaves() {
     assert_eq!(status.code(), Some(0));
     let (said, status) = site.start(0, &[0, 1, 2], &[]).wait_until_ended();
     assert!(said.contains("the member has been permanently removed from the cluster"), "{said}");
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(status.code(), Some(1));
     let put = PutRequest { key: "k".into(), value: "w".into(), ..PutRequest::default() };
     KvClient::new(site.channel(3).await).put(put).await.unwrap();
 }
