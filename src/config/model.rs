@@ -223,7 +223,7 @@ impl Config {
     /// How long a request may take before its client hears of a timeout: five seconds
     /// for queues and the disk, and two elections.
     pub fn request_timeout(&self) -> Duration {
-        Duration::from_secs(5) + 2 * self.election_timeout()
+        castd_actors::shared::request_timeout(self.election_timeout())
     }
 
     /// The directory with everything the member keeps: `<data-dir>/member`.

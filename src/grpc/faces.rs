@@ -48,7 +48,7 @@ impl FaceOptions {
 
     /// How long a proposal or a read index may take.
     pub fn request_timeout(&self) -> Duration {
-        Duration::from_secs(5) + 2 * self.election_timeout
+        castd_actors::shared::request_timeout(self.election_timeout)
     }
 }
 

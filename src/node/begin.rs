@@ -9,7 +9,7 @@ use castd_actors::Identity;
 use castd_actors::cluster::{ClusterState, MemberInfo, cluster_id, member_id};
 
 use super::remote::{self, RemoteCluster};
-use super::version::Version;
+use super::version::{OLDEST, Version};
 use super::{discovery, srv};
 use crate::config::{
     self, Config, Discovery, ETCD_VERSION, InitialCluster, Url, resolve, same_urls,
@@ -20,9 +20,6 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same, when it only might be there.
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The oldest cluster version there is.
-const OLDEST: Version = Version { major: 3, minor: 0, patch: 0 };
 
 /// A member's way to its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -257,8 +257,7 @@ async fn end(company: &Company, signals: &mut Signals) -> Ended {
 /// may have to hear of it from here, and whoever asked for it.
 async fn removal(company: &Company) {
     company.own_removal().await;
-    let error = "the member has been permanently removed from the cluster";
-    tracing::warn!(error, "server error");
+    tracing::warn!(error = %RunError::Removed, "server error");
     tracing::warn!("data-dir used by this member must be removed");
     tokio::time::sleep(REMOVAL_PAUSE).await;
 }

@@ -16,8 +16,9 @@ const LOOK: Duration = Duration::from_secs(4);
 /// How long a member may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a cluster speaks as long as some of its members have not been heard.
-const UNHEARD: Version = Version { major: 3, minor: 0, patch: 0 };
+/// The oldest cluster version there is: what a cluster speaks as long as some of
+/// its members have not been heard.
+pub(super) const OLDEST: Version = Version { major: 3, minor: 0, patch: 0 };
 
 /// A release, `major.minor.patch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,7 +131,7 @@ fn decide(agreed: Option<Version>, heard: &[Option<Version>]) -> Option<Version>
     let all: Option<Vec<Version>> = heard.iter().copied().collect();
     let oldest = all.and_then(|all| all.into_iter().min()).map(Version::without_patch);
     match (agreed, oldest) {
-        (None, oldest) => Some(oldest.unwrap_or(UNHEARD)),
+        (None, oldest) => Some(oldest.unwrap_or(OLDEST)),
         (Some(agreed), Some(oldest)) if agreed < oldest => Some(oldest),
         _ => None,
     }

@@ -283,9 +283,6 @@ impl Company {
         match self.ask(leader, question).await?.answer {
             // The caller is to see it on this member, too.
             Some(answer::Answer::Promote(_)) => self.read_index().await,
-            Some(answer::Answer::Error(text)) => {
-                Err(Error::from_text(&text).unwrap_or(Error::Stopped))
-            }
             _ => Err(Error::NotLeader),
         }
     }

@@ -29,7 +29,7 @@ use crate::raft_node::{
     RaftCompletion, RaftCore, RaftEdges, RaftMetrics, RaftNode, RaftSettings, RaftStatus,
 };
 use crate::shared::{
-    Credits, FatalReport, Inlet, Published, Switchboard, ThreadInlet, spawn_thread,
+    Credits, FatalReport, Inlet, Published, Switchboard, ThreadInlet, request_timeout, spawn_thread,
 };
 use crate::snapshot::Exporter;
 use crate::wal_writer::{self, WalError, WalEvents, WalHandle, WalMessage, WalMetrics};
@@ -50,8 +50,6 @@ const QUESTIONS: usize = 32;
 /// reads wait for room.
 const RAFT_REQUESTS: usize = 16_384;
 
-/// What a request may take beside two election timeouts, as in etcd.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a read index that nobody confirmed is asked for again, as in etcd.
 const READ_RETRY: Duration = Duration::from_millis(500);
 
@@ -262,7 +260,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let lease_settings =
         LeaseSettings { promotion_grace_ms: election_ms, ..LeaseSettings::default() };
     let renewal_settings = RenewalSettings {
-        timeout_ms: u64::try_from(request_timeout(config).as_millis()).unwrap_or(u64::MAX),
+        timeout_ms: u64::try_from(request_timeout(config.election).as_millis()).unwrap_or(u64::MAX),
         confirm_ms: election_ms / 2,
         ..RenewalSettings::default()
     };
@@ -332,7 +330,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         rules: config.rules,
         promotions: PromotionMetrics::new(registry)?,
         lease_ttl_min_s: lease_ttl_min_s(config.election),
-        request_timeout: request_timeout(config),
+        request_timeout: request_timeout(config.election),
         questions,
         peer_service: None,
     };
@@ -365,7 +363,7 @@ fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSe
     RaftSettings {
         member_id,
         election_ticks: usize::try_from(ticks(config.election)).unwrap_or(usize::MAX),
-        request_timeout_ticks: ticks(REQUEST_TIMEOUT + 2 * config.election),
+        request_timeout_ticks: ticks(request_timeout(config.election)),
         read_retry_ticks: ticks(READ_RETRY).max(1),
         seed: rand::random(),
         pre_vote: config.pre_vote,
@@ -382,11 +380,6 @@ fn raft_settings(config: &CompanyConfig, member_id: u64, applied: u64) -> RaftSe
 fn first_id() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(0) << 20
-}
-
-/// How long a request may take, as etcd has it.
-fn request_timeout(config: &CompanyConfig) -> Duration {
-    Duration::from_secs(5) + 2 * config.election
 }
 
 /// A lease must outlive the election of a new leader: three halves of the

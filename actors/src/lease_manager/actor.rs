@@ -206,9 +206,6 @@ impl LeaseManager {
         let asking = async move {
             match answer.await.unwrap_or(Err(Error::Stopped))?.answer {
                 Some(answer::Answer::KeepAlive(answer)) => Ok(answer.ttl_s),
-                Some(answer::Answer::Error(text)) => {
-                    Err(Error::from_text(&text).unwrap_or(Error::NotLeader))
-                }
                 _ => Err(Error::NotLeader),
             }
         };

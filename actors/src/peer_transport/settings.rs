@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::shared::request_timeout;
 use crate::wal_writer::Identity;
 
 /// How the links to other members are to behave.
@@ -47,7 +48,7 @@ impl PeerSettings {
             // connection stands before the old one has noticed that it works again.
             silence: (2 * election).max(Duration::from_secs(2)),
             backoff: (Duration::from_millis(50), Duration::from_secs(1)),
-            ask_timeout: Duration::from_secs(5) + 2 * election,
+            ask_timeout: request_timeout(election),
             probe_interval: Duration::from_secs(4),
             max_request_bytes: 1536 << 10,
             snapshot_bytes_per_second: 64 << 20,

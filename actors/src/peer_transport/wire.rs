@@ -136,15 +136,10 @@ pub(super) fn answer_of(outcome: Result<Answer, Error>) -> Answer {
 /// asker as a timeout does: with no idea of what happened.
 pub(super) fn outcome_of(answer: Answer) -> Result<Answer, Error> {
     match &answer.answer {
-        Some(answer::Answer::Error(text)) => Err(error_of(text)),
+        Some(answer::Answer::Error(text)) => Err(Error::from_text(text).unwrap_or(Error::Timeout)),
         Some(_) => Ok(answer),
         None => Err(Error::Timeout),
     }
-}
-
-fn error_of(text: &str) -> Error {
-    let known = Error::ALL.iter().find(|error| error.to_string() == text);
-    known.copied().unwrap_or(Error::Timeout)
 }
 
 /// Whether an answer is one to the question.

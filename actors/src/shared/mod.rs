@@ -13,3 +13,9 @@ pub use mailbox::{
 };
 pub use published::Published;
 pub use supervise::{FatalReport, fail_stop, spawn_thread};
+
+/// How long a request may take before its client hears of a timeout: five seconds
+/// for queues and the disk, and two elections, as in etcd.
+pub fn request_timeout(election: std::time::Duration) -> std::time::Duration {
+    std::time::Duration::from_secs(5) + 2 * election
+}
