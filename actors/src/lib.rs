@@ -38,4 +38,4 @@ pub use mvcc::{Applied, HashKv, Outcome, View};
 pub use raft_node::RaftStatus;
 pub use shared::{Code, Error, MailboxStats};
 pub use wal_writer::Identity;
-pub use watch_hub::WatchHandle;
+pub use watch_hub::{Chunk, StreamRequest, WatchHandle};

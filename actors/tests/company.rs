@@ -10,11 +10,14 @@ use castd_actors::company::{Begin, Company, CompanyConfig, MembershipRules, Runn
 use castd_actors::mvcc::{Outcome, SealPolicy};
 use castd_actors::shared::Error;
 use castd_actors::wal_writer::{Identity, WalOptions};
+use castd_actors::{Chunk, StreamRequest};
 use castd_proto::castdpb::request::Op;
 use castd_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest,
-    WatchCreateRequest,
+    WatchCreateRequest, WatchResponse,
 };
+
+use tokio::sync::mpsc;
 
 const MEMBER: u64 = 7;
 
@@ -124,6 +127,11 @@ async fn a_state_that_was_sealed_many_times_comes_back() {
     }
 }
 
+/// The next responses of a watch stream.
+async fn next(chunks: &mut mpsc::Receiver<Chunk>) -> Vec<WatchResponse> {
+    chunks.recv().await.unwrap().decode().unwrap()
+}
+
 #[actix::test]
 async fn a_watcher_sees_what_happens_and_what_happened() {
     let dir = tempfile::tempdir().unwrap();
@@ -131,15 +139,15 @@ async fn a_watcher_sees_what_happens_and_what_happened() {
     write(&company, put("k", "1")).await;
     let (handle, mut responses) = company.watch().await.unwrap();
     let request = WatchCreateRequest { key: "k".into(), start_revision: 2, ..Default::default() };
-    assert!(handle.create(request).await);
-    assert!(responses.recv().await.unwrap().created);
+    assert!(handle.ask(vec![StreamRequest::Create(request)]).await);
+    assert!(next(&mut responses).await[0].created);
     write(&company, put("k", "2")).await;
     write(&company, put("other", "x")).await;
     write(&company, put("k", "3")).await;
     let mut seen = Vec::new();
     while seen.len() < 3 {
-        let response = responses.recv().await.unwrap();
-        seen.extend(response.events.into_iter().filter_map(|event| event.kv));
+        let events = next(&mut responses).await.into_iter().flat_map(|response| response.events);
+        seen.extend(events.filter_map(|event| event.kv));
     }
     let seen: Vec<(i64, &[u8])> =
         seen.iter().map(|kv| (kv.mod_revision, kv.value.as_ref())).collect();
@@ -163,10 +171,12 @@ async fn a_lease_takes_its_keys_along() {
     assert_eq!((info.granted_ttl_s, info.keys), (2, vec!["k".into()]), "raised to the minimum");
 
     let (handle, mut responses) = company.watch().await.unwrap();
-    handle.create(WatchCreateRequest { key: "k".into(), ..Default::default() }).await;
+    let create = WatchCreateRequest { key: "k".into(), ..Default::default() };
+    handle.ask(vec![StreamRequest::Create(create)]).await;
     let deleted = loop {
-        let response = responses.recv().await.unwrap();
-        if let Some(event) = response.events.into_iter().next() {
+        let mut events =
+            next(&mut responses).await.into_iter().flat_map(|response| response.events);
+        if let Some(event) = events.next() {
             break event;
         }
     };

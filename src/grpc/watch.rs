@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use castd_actors::{Error, WatchHandle};
+use castd_actors::{Chunk, Error, StreamRequest, WatchHandle};
 use castd_proto::etcdserverpb::watch_request::RequestUnion;
 use castd_proto::etcdserverpb::{WatchRequest, WatchResponse};
 use futures::Stream;
@@ -17,12 +17,16 @@ use tokio::task::AbortHandle;
 use tonic::{Status, Streaming};
 
 use super::call::{Call, Responses};
+use super::codec::Answer;
 use super::error::{Failure, in_go_words, status};
+
+/// gRPC's frame in front of a message.
+const FRAME_BYTES: usize = 5;
 
 pub(super) async fn watch(
     call: Call,
     requests: Streaming<WatchRequest>,
-) -> Result<Responses<WatchResponse>, Failure> {
+) -> Result<Responses<Answer<WatchResponse>>, Failure> {
     let (handle, responses) = call.faces.company.watch().await?;
     let handle = Arc::new(handle);
     let (failed, failure) = oneshot::channel();
@@ -50,13 +54,13 @@ async fn ask(
                 return;
             }
         };
-        let passed = match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => handle.create(create).await,
-            Some(RequestUnion::CancelRequest(cancel)) => handle.cancel(cancel.watch_id).await,
-            Some(RequestUnion::ProgressRequest(_)) => handle.progress().await,
-            None => true,
+        let asked = match request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => StreamRequest::Create(create),
+            Some(RequestUnion::CancelRequest(cancel)) => StreamRequest::Cancel(cancel.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => StreamRequest::Progress,
+            None => continue,
         };
-        if !passed {
+        if !handle.ask(vec![asked]).await {
             // The hub has closed the stream; its receiver says so too.
             return;
         }
@@ -64,7 +68,7 @@ async fn ask(
 }
 
 struct WatchStream {
-    responses: mpsc::Receiver<WatchResponse>,
+    responses: mpsc::Receiver<Chunk>,
     /// What was wrong with the client's last request; `None` once it has no more.
     failure: Option<oneshot::Receiver<Status>>,
     asker: AbortHandle,
@@ -86,11 +90,15 @@ impl WatchStream {
 }
 
 impl Stream for WatchStream {
-    type Item = Result<WatchResponse, Status>;
+    type Item = Result<Answer<WatchResponse>, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.responses.poll_recv(context) {
-            Poll::Ready(Some(response)) => Poll::Ready(Some(Ok(response))),
+            Poll::Ready(Some(chunk)) => {
+                // One response: tonic writes the frame itself.
+                let message = chunk.parts.concat().split_off(FRAME_BYTES);
+                Poll::Ready(Some(Ok(Answer::Encoded(message.into()))))
+            }
             Poll::Ready(None) => Poll::Ready(Some(Err(status(Error::Stopped)))),
             Poll::Pending => match self.poll_failure(context) {
                 Some(status) => Poll::Ready(Some(Err(status))),

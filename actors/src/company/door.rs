@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use castd_proto::castdpb::request::Op;
-use castd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+use castd_proto::etcdserverpb::ResponseHeader;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::service::Routes;
 
@@ -17,7 +17,7 @@ use crate::proposer::Proposer;
 use crate::raft_node::{RaftMessage, RaftStatus, ReadReply};
 use crate::shared::{Error, Inlet, MailboxStats, Published, Refused, Switchboard, ThreadInlet};
 use crate::wal_writer::Identity;
-use crate::watch_hub::{WatchDoor, WatchHandle};
+use crate::watch_hub::{Chunk, WatchDoor, WatchHandle};
 
 /// Records that one piece of a defragmentation looks at: a millisecond's work,
 /// between which writes have their turn.
@@ -146,7 +146,7 @@ impl Company {
     ///
     /// # Errors
     /// [`Error::Stopped`].
-    pub async fn watch(&self) -> Result<(WatchHandle, mpsc::Receiver<WatchResponse>), Error> {
+    pub async fn watch(&self) -> Result<(WatchHandle, mpsc::Receiver<Chunk>), Error> {
         self.watches.open().await
     }
 

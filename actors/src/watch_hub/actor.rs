@@ -8,7 +8,7 @@ use castd_proto::etcdserverpb::WatchResponse;
 use tokio::sync::mpsc::{OwnedPermit, Sender, error::TrySendError};
 
 use super::core::{HubCore, Outbox};
-use super::{HubMessage, StreamId, StreamRequest};
+use super::{Chunk, HubMessage, StreamId, StreamRequest};
 use crate::mvcc::View;
 use crate::raft_node::RaftStatus;
 use crate::shared::{FatalReport, Outlet, Published, fail_stop};
@@ -25,7 +25,7 @@ pub struct HubEdges {
 }
 
 #[derive(Debug, Default)]
-struct Streams(HashMap<StreamId, Sender<WatchResponse>>);
+struct Streams(HashMap<StreamId, Sender<Chunk>>);
 
 impl Outbox for Streams {
     fn offer(
@@ -33,8 +33,8 @@ impl Outbox for Streams {
         stream: StreamId,
         response: WatchResponse,
     ) -> Result<(), Box<WatchResponse>> {
-        match self.0.get(&stream).map(|sender| sender.try_send(response)) {
-            Some(Err(TrySendError::Full(response))) => Err(Box::new(response)),
+        match self.0.get(&stream).map(|sender| sender.try_send(Chunk::of(&response))) {
+            Some(Err(TrySendError::Full(_))) => Err(Box::new(response)),
             // A stream that has ended takes everything, until its close comes.
             None | Some(Ok(()) | Err(TrySendError::Closed(_))) => Ok(()),
         }
@@ -48,7 +48,7 @@ pub struct WatchHub {
     streams: Streams,
     /// Streams that asked how far they are when the hub was behind what a client
     /// can know of already: the revision it must reach first, and the answer's slot.
-    progress_asked: Vec<(i64, StreamId, OwnedPermit<WatchResponse>)>,
+    progress_asked: Vec<(i64, StreamId, OwnedPermit<Chunk>)>,
     /// Streams for which a turn to catch up is arranged.
     arranged: HashSet<StreamId>,
     progress_interval: Duration,
@@ -109,12 +109,7 @@ impl WatchHub {
         }
     }
 
-    fn answer(
-        &mut self,
-        stream: StreamId,
-        request: StreamRequest,
-        slot: OwnedPermit<WatchResponse>,
-    ) {
+    fn answer(&mut self, stream: StreamId, request: StreamRequest, slot: OwnedPermit<Chunk>) {
         let response = match request {
             StreamRequest::Create(request) => {
                 self.core.create(stream, &request, self.edges.view.get().revision())
@@ -127,7 +122,7 @@ impl WatchHub {
             }
         };
         if let Some(response) = response {
-            slot.send(response);
+            slot.send(Chunk::of(&response));
         }
     }
 
@@ -139,10 +134,10 @@ impl WatchHub {
             .into_iter()
             .partition(|(revision, _, _)| *revision <= reached);
         self.progress_asked = waiting;
-        let due: Vec<(i64, StreamId, OwnedPermit<WatchResponse>)> = due;
+        let due: Vec<(i64, StreamId, OwnedPermit<Chunk>)> = due;
         for (_, stream, slot) in due {
             if let Some(response) = self.core.progress(stream) {
-                slot.send(response);
+                slot.send(Chunk::of(&response));
             }
         }
     }

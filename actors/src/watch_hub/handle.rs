@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::{HubMessage, STREAM_RESPONSES, StreamId, StreamRequest};
+use super::{Chunk, HubMessage, STREAM_RESPONSES, StreamId, StreamRequest};
 use crate::shared::{Error, Inlet, Refused};
 
 /// Opens streams. Cheap to clone.
@@ -26,7 +25,7 @@ impl WatchDoor {
     ///
     /// # Errors
     /// [`Error::Stopped`] when the hub has ended.
-    pub async fn open(&self) -> Result<(WatchHandle, Receiver<WatchResponse>), Error> {
+    pub async fn open(&self) -> Result<(WatchHandle, Receiver<Chunk>), Error> {
         let stream = self.next.fetch_add(1, Relaxed);
         let (responses, receiver) = channel(STREAM_RESPONSES);
         let open = HubMessage::Open { stream, responses: responses.clone() };
@@ -40,30 +39,21 @@ impl WatchDoor {
 pub struct WatchHandle {
     stream: StreamId,
     hub: Inlet<HubMessage>,
-    responses: Sender<WatchResponse>,
+    responses: Sender<Chunk>,
 }
 
 impl WatchHandle {
-    /// Asks for a watcher. Waits while the stream's responses are not read.
-    /// False when the stream or the hub has ended.
-    pub async fn create(&self, request: WatchCreateRequest) -> bool {
-        self.ask(StreamRequest::Create(request)).await
-    }
-
-    /// Ends a watcher, otherwise as [`WatchHandle::create`].
-    pub async fn cancel(&self, watch_id: i64) -> bool {
-        self.ask(StreamRequest::Cancel(watch_id)).await
-    }
-
-    /// Asks how far the stream is, otherwise as [`WatchHandle::create`].
-    pub async fn progress(&self) -> bool {
-        self.ask(StreamRequest::Progress).await
-    }
-
-    async fn ask(&self, request: StreamRequest) -> bool {
-        let Ok(slot) = self.responses.clone().reserve_owned().await else { return false };
-        let message = HubMessage::Request { stream: self.stream, request, slot };
-        self.hub.send(message).await.is_ok()
+    /// Asks for all of `requests`, in their order. Waits while the stream's
+    /// responses are not read. False when the stream or the hub has ended.
+    pub async fn ask(&self, requests: Vec<StreamRequest>) -> bool {
+        for request in requests {
+            let Ok(slot) = self.responses.clone().reserve_owned().await else { return false };
+            let message = HubMessage::Request { stream: self.stream, request, slot };
+            if self.hub.send(message).await.is_err() {
+                return false;
+            }
+        }
+        true
     }
 }
 

@@ -21,7 +21,9 @@ mod tests;
 
 use std::sync::Arc;
 
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use prost::Message;
 use tokio::sync::mpsc::{OwnedPermit, Sender};
 
 pub use actor::{HubEdges, WatchHub};
@@ -37,6 +39,59 @@ pub type StreamId = u64;
 /// Responses that may wait in one stream's channel.
 pub const STREAM_RESPONSES: usize = 32;
 
+/// Requests of one stream that may be asked together.
+pub const REQUESTS_TOGETHER: usize = 64;
+
+/// Bytes in front of each response: gRPC's flag (not compressed) and length.
+const PREFIX_BYTES: usize = 5;
+
+/// Responses of one stream, encoded and framed as gRPC sends them, ready to be
+/// written one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Chunk {
+    /// The bytes. Where one part ends says nothing: a response may go on in the next.
+    pub parts: Vec<Bytes>,
+    /// Responses in them.
+    pub responses: u32,
+}
+
+impl Chunk {
+    /// One response.
+    pub fn of(response: &WatchResponse) -> Self {
+        let length = response.encoded_len();
+        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
+        bytes.put_u8(0);
+        bytes.put_u32(u32::try_from(length).expect("a response is far below 4 GiB"));
+        response.encode_raw(&mut bytes);
+        Self { parts: vec![bytes.freeze()], responses: 1 }
+    }
+
+    /// The responses themselves; `None` when the parts are not whole responses,
+    /// which no chunk of the hub's is.
+    pub fn decode(&self) -> Option<Vec<WatchResponse>> {
+        let mut bytes = Bytes::from(self.parts.concat());
+        let mut responses = Vec::with_capacity(self.responses as usize);
+        while !bytes.is_empty() {
+            let length = bytes.get(1..PREFIX_BYTES)?.try_into().ok()?;
+            let end = PREFIX_BYTES.checked_add(u32::from_be_bytes(length) as usize)?;
+            let message = bytes.get(PREFIX_BYTES..end)?;
+            responses.push(WatchResponse::decode(message).ok()?);
+            bytes.advance(end);
+        }
+        Some(responses)
+    }
+
+    /// Their bytes, frames included.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.parts.iter().all(Bytes::is_empty)
+    }
+}
+
 /// What WatchHub takes.
 #[derive(Debug)]
 pub enum HubMessage {
@@ -50,7 +105,7 @@ pub enum HubMessage {
         /// The new stream.
         stream: StreamId,
         /// Its channel.
-        responses: Sender<WatchResponse>,
+        responses: Sender<Chunk>,
     },
     /// A stream asks for something. The slot in its own channel, taken before
     /// asking, is where the answer goes: a client that does not read its
@@ -61,7 +116,7 @@ pub enum HubMessage {
         /// What it asks.
         request: StreamRequest,
         /// Room for the answer.
-        slot: OwnedPermit<WatchResponse>,
+        slot: OwnedPermit<Chunk>,
     },
     /// A stream has ended.
     Close {
