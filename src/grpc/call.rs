@@ -10,7 +10,7 @@ use castd_proto::castdpb::request::Op;
 use castd_proto::etcdserverpb::ResponseHeader;
 use futures::future::{Either, Map, Ready, ready};
 use futures::{FutureExt, Stream};
-use http::{HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use prost::Message;
 use tonic::body::Body;
 use tonic::codegen::StdError;
@@ -174,14 +174,13 @@ impl Drop for Pending<'_> {
 ///
 /// # Errors
 /// `NotSupportedForLearner`, `InvalidClientApiVersion`, `NoLeader`.
-fn admit(faces: Arc<Faces>, method: Method, metadata: &MetadataMap) -> Result<Call, Error> {
+pub(super) fn admit(faces: Arc<Faces>, method: Method, headers: &HeaderMap) -> Result<Call, Error> {
     let raft = faces.company.raft();
     // raft may not know yet of a member that the cluster has: what counts is the list.
     let learner = raft.is_learner && faces.company.is_learner();
     if learner && !method.is_for_learners() {
         return Err(Error::NotSupportedForLearner);
     }
-    let headers = metadata.as_ref();
     let version = match headers.get(&CLIENT_API_VERSION) {
         Some(value) => {
             let text = std::str::from_utf8(value.as_bytes());
@@ -190,15 +189,15 @@ fn admit(faces: Arc<Faces>, method: Method, metadata: &MetadataMap) -> Result<Ca
         None => None,
     };
     faces.metrics.calls.client_version(method.kind(), version);
-    if wants_leader(metadata) && raft.leader == 0 {
+    if wants_leader(headers) && raft.leader == 0 {
         return Err(Error::NoLeader);
     }
     let timeout = headers.get(&GRPC_TIMEOUT).and_then(|value| timeout(value.as_bytes()));
     Ok(Call { faces, learner, timeout })
 }
 
-fn wants_leader(metadata: &MetadataMap) -> bool {
-    metadata.as_ref().get(&HAS_LEADER).is_some_and(|value| value.as_bytes() == b"true")
+pub(super) fn wants_leader(headers: &HeaderMap) -> bool {
+    headers.get(&HAS_LEADER).is_some_and(|value| value.as_bytes() == b"true")
 }
 
 /// The time a client gives its call, as gRPC writes it: up to eight digits and a unit.
@@ -230,11 +229,15 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    fn begin(faces: &Faces, method: Method) -> Self {
-        faces.metrics.calls.started(method);
-        let started = faces.options.extensive_metrics.then(Instant::now);
-        let metrics = Arc::clone(&faces.metrics);
-        Self { metrics, method, started, code: Code::Cancelled }
+    pub(super) fn begin(faces: &Faces, method: Method) -> Self {
+        Self::count(&faces.metrics, method, faces.options.extensive_metrics)
+    }
+
+    /// For the same figures; `timed` keeps the handling time as well.
+    pub(super) fn count(metrics: &Arc<Metrics>, method: Method, timed: bool) -> Self {
+        metrics.calls.started(method);
+        let started = timed.then(Instant::now);
+        Self { metrics: Arc::clone(metrics), method, started, code: Code::Cancelled }
     }
 
     pub(super) fn code(&mut self, code: Code) {
@@ -359,7 +362,8 @@ struct Handler<F> {
 
 impl<F> Handler<F> {
     fn begin(&mut self, metadata: &MetadataMap) -> Result<(Call, F), Status> {
-        let call = admit(Arc::clone(&self.faces), self.method, metadata).map_err(status)?;
+        let call = admit(Arc::clone(&self.faces), self.method, metadata.as_ref());
+        let call = call.map_err(status)?;
         let again = || Status::internal("castd: a handler was called twice");
         Ok((call, self.function.take().ok_or_else(again)?))
     }
@@ -395,8 +399,9 @@ where
 
 struct StreamCall<F>(Handler<F>);
 
-type StreamFuture<Resp> =
-    Pin<Box<dyn Future<Output = Result<tonic::Response<Supervised<Resp>>, Status>> + Send>>;
+type StreamFuture<Resp> = Pin<
+    Box<dyn Future<Output = Result<tonic::Response<Supervised<Responses<Resp>>>, Status>> + Send>,
+>;
 
 impl<F> StreamCall<F> {
     fn open<M, Resp, Fut>(&mut self, request: tonic::Request<M>) -> StreamFuture<Resp>
@@ -412,7 +417,8 @@ impl<F> StreamCall<F> {
             let mut ending = ending;
             let opened = match begun {
                 Ok((call, function)) => {
-                    let interrupt = interrupt(&call.faces, wants_leader(request.metadata()));
+                    let interrupt =
+                        interrupt(&call.faces, wants_leader(request.metadata().as_ref()));
                     let stream = function(call, request.into_inner()).await;
                     stream.map_err(Status::from).map(|stream| (stream, interrupt))
                 }
@@ -441,7 +447,7 @@ where
     Resp: 'static,
 {
     type Response = Resp;
-    type ResponseStream = Supervised<Resp>;
+    type ResponseStream = Supervised<Responses<Resp>>;
     type Future = StreamFuture<Resp>;
 
     fn call(&mut self, request: tonic::Request<Req>) -> Self::Future {
@@ -457,7 +463,7 @@ where
     Resp: 'static,
 {
     type Response = Resp;
-    type ResponseStream = Supervised<Resp>;
+    type ResponseStream = Supervised<Responses<Resp>>;
     type Future = StreamFuture<Resp>;
 
     fn call(&mut self, request: tonic::Request<Streaming<Req>>) -> Self::Future {

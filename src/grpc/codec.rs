@@ -99,12 +99,24 @@ where
 pub(super) struct Counting<M> {
     metrics: Arc<Metrics>,
     method: Method,
+    /// Room made for a message before its size is known.
+    room_bytes: usize,
     message: PhantomData<fn() -> M>,
 }
 
 impl<M> Counting<M> {
     fn new(metrics: &Arc<Metrics>, method: Method) -> Self {
-        Self { metrics: Arc::clone(metrics), method, message: PhantomData }
+        Self {
+            metrics: Arc::clone(metrics),
+            method,
+            room_bytes: BUFFER_BYTES,
+            message: PhantomData,
+        }
+    }
+
+    /// For a stream that waits most of its time: it takes no room before it needs some.
+    pub(super) fn waiting(metrics: &Arc<Metrics>, method: Method) -> Self {
+        Self { room_bytes: 0, ..Self::new(metrics, method) }
     }
 }
 
@@ -121,7 +133,7 @@ impl<M: Wire> Encoder for Counting<M> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+        BufferSettings::new(self.room_bytes, YIELD_BYTES)
     }
 }
 
@@ -137,6 +149,6 @@ impl<M: Message + Default> Decoder for Counting<M> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+        BufferSettings::new(self.room_bytes, YIELD_BYTES)
     }
 }

@@ -15,6 +15,7 @@ mod cluster;
 mod codec;
 mod error;
 mod faces;
+mod framed;
 mod gate;
 mod health;
 mod ids;
@@ -44,6 +45,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use call::{bidi_stream, server_stream, unary};
+use framed::framed_stream;
 
 /// Whether the request speaks gRPC, whatever it asks for.
 pub fn is_grpc<B>(request: &Request<B>) -> bool {
@@ -96,7 +98,7 @@ where
         Method::RangeStream => {
             server_stream(faces, method, request, range_stream::range_stream).await
         }
-        Method::Watch => bidi_stream(faces, method, request, watch::watch).await,
+        Method::Watch => framed_stream(faces, method, request, watch::watch).await,
         Method::LeaseGrant => unary(faces, method, request, lease::grant).await,
         Method::LeaseRevoke => unary(faces, method, request, lease::revoke).await,
         Method::LeaseKeepAlive => bidi_stream(faces, method, request, lease::keep_alive).await,

@@ -7,7 +7,7 @@ use castd_actors::Error;
 use futures::Stream;
 use tonic::{Code, Status};
 
-use super::call::{Ending, Responses};
+use super::call::Ending;
 use super::error::status;
 use super::faces::{Faces, Phase};
 
@@ -35,19 +35,15 @@ pub(super) fn interrupt(faces: &Faces, wants_leader: bool) -> Interrupt {
 }
 
 /// A method's responses, with an eye on what ends them early, and their end counted.
-pub(super) struct Supervised<T> {
+pub(super) struct Supervised<S> {
     /// Gone once the stream has ended, and with it what it holds in the company.
-    responses: Option<Responses<T>>,
+    responses: Option<S>,
     interrupt: Interrupt,
     ending: Option<Ending>,
 }
 
-impl<T> Supervised<T> {
-    pub(super) fn new(
-        responses: Responses<T>,
-        interrupt: Interrupt,
-        ending: Option<Ending>,
-    ) -> Self {
+impl<S> Supervised<S> {
+    pub(super) fn new(responses: S, interrupt: Interrupt, ending: Option<Ending>) -> Self {
         Self { responses: Some(responses), interrupt, ending }
     }
 
@@ -58,19 +54,19 @@ impl<T> Supervised<T> {
         }
     }
 
-    fn fail(&mut self, status: Status) -> Poll<Option<Result<T, Status>>> {
+    fn fail<T>(&mut self, status: Status) -> Poll<Option<Result<T, Status>>> {
         self.end(status.code());
         Poll::Ready(Some(Err(status)))
     }
 }
 
-impl<T> Stream for Supervised<T> {
+impl<T, S: Stream<Item = Result<T, Status>> + Unpin> Stream for Supervised<S> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let Some(responses) = &mut this.responses else { return Poll::Ready(None) };
-        match responses.as_mut().poll_next(context) {
+        match Pin::new(responses).poll_next(context) {
             Poll::Ready(Some(Ok(response))) => Poll::Ready(Some(Ok(response))),
             Poll::Ready(Some(Err(status))) => this.fail(status),
             Poll::Ready(None) => {

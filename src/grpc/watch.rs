@@ -3,71 +3,105 @@
 //! Requests are passed to the hub by a task of the stream's own, since a client may ask
 //! and be told at the same time. The task ends with the client's last request; the
 //! stream goes on until the client drops it, the hub closes it, or the node leaves.
+//! Responses come from the hub in chunks, ready to be written.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use castd_actors::watch_hub::REQUESTS_TOGETHER;
 use castd_actors::{Chunk, Error, StreamRequest, WatchHandle};
+use castd_proto::etcdserverpb::WatchRequest;
 use castd_proto::etcdserverpb::watch_request::RequestUnion;
-use castd_proto::etcdserverpb::{WatchRequest, WatchResponse};
-use futures::Stream;
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tonic::{Status, Streaming};
 
-use super::call::{Call, Responses};
-use super::codec::Answer;
+use super::call::Call;
 use super::error::{Failure, in_go_words, status};
-
-/// gRPC's frame in front of a message.
-const FRAME_BYTES: usize = 5;
+use super::faces::Faces;
 
 pub(super) async fn watch(
     call: Call,
     requests: Streaming<WatchRequest>,
-) -> Result<Responses<Answer<WatchResponse>>, Failure> {
+) -> Result<WatchStream, Failure> {
     let (handle, responses) = call.faces.company.watch().await?;
     let handle = Arc::new(handle);
     let (failed, failure) = oneshot::channel();
-    let asker = tokio::spawn(ask(Arc::clone(&handle), call, requests, failed)).abort_handle();
-    Ok(Box::pin(WatchStream { responses, failure: Some(failure), asker, _handle: handle }))
+    let asking = ask(Arc::clone(&handle), call.faces, requests, failed);
+    let asker = tokio::spawn(asking).abort_handle();
+    Ok(WatchStream { responses, failure: Some(failure), asker, _handle: handle })
 }
 
 /// Passes the client's requests on until it has no more of them.
 async fn ask(
     handle: Arc<WatchHandle>,
-    call: Call,
+    faces: Arc<Faces>,
     mut requests: Streaming<WatchRequest>,
     failed: oneshot::Sender<Status>,
 ) {
     loop {
-        let request = match requests.message().await {
-            Ok(Some(request)) => request,
+        let (asked, after) = gather(&mut requests).await;
+        if !asked.is_empty() && !handle.ask(asked).await {
+            // The hub has closed the stream; its receiver says so too.
+            return;
+        }
+        match after {
+            After::More => {}
             // Half-closed: the client still listens.
-            Ok(None) => return,
-            Err(status) => {
-                let failures = &call.faces.metrics.faces.stream_failures;
+            After::End => return,
+            After::Failure(status) => {
+                let failures = &faces.metrics.faces.stream_failures;
                 failures.with_label_values(&["receive", "watch"]).inc();
                 // Nobody to tell: the stream is gone.
                 let _ = failed.send(in_go_words(status));
                 return;
             }
-        };
-        let asked = match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => StreamRequest::Create(create),
-            Some(RequestUnion::CancelRequest(cancel)) => StreamRequest::Cancel(cancel.watch_id),
-            Some(RequestUnion::ProgressRequest(_)) => StreamRequest::Progress,
-            None => continue,
-        };
-        if !handle.ask(vec![asked]).await {
-            // The hub has closed the stream; its receiver says so too.
-            return;
         }
     }
 }
 
-struct WatchStream {
+/// What comes after the requests that were gathered.
+enum After {
+    More,
+    End,
+    Failure(Status),
+}
+
+/// Waits for a request, and takes along what has arrived with it.
+async fn gather<S>(requests: &mut S) -> (Vec<StreamRequest>, After)
+where
+    S: Stream<Item = Result<WatchRequest, Status>> + Unpin,
+{
+    let mut gathered = Vec::new();
+    let mut next = requests.next().await;
+    loop {
+        match next {
+            Some(Ok(request)) => gathered.extend(asked(request)),
+            Some(Err(status)) => return (gathered, After::Failure(status)),
+            None => return (gathered, After::End),
+        }
+        if gathered.len() == REQUESTS_TOGETHER {
+            return (gathered, After::More);
+        }
+        let Some(ready) = requests.next().now_or_never() else {
+            return (gathered, After::More);
+        };
+        next = ready;
+    }
+}
+
+/// The hub's form of a request; `None` for one that this version does not know.
+fn asked(request: WatchRequest) -> Option<StreamRequest> {
+    request.request_union.map(|request| match request {
+        RequestUnion::CreateRequest(create) => StreamRequest::Create(create),
+        RequestUnion::CancelRequest(cancel) => StreamRequest::Cancel(cancel.watch_id),
+        RequestUnion::ProgressRequest(_) => StreamRequest::Progress,
+    })
+}
+
+pub(super) struct WatchStream {
     responses: mpsc::Receiver<Chunk>,
     /// What was wrong with the client's last request; `None` once it has no more.
     failure: Option<oneshot::Receiver<Status>>,
@@ -90,15 +124,11 @@ impl WatchStream {
 }
 
 impl Stream for WatchStream {
-    type Item = Result<Answer<WatchResponse>, Status>;
+    type Item = Result<Chunk, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.responses.poll_recv(context) {
-            Poll::Ready(Some(chunk)) => {
-                // One response: tonic writes the frame itself.
-                let message = chunk.parts.concat().split_off(FRAME_BYTES);
-                Poll::Ready(Some(Ok(Answer::Encoded(message.into()))))
-            }
+            Poll::Ready(Some(chunk)) => Poll::Ready(Some(Ok(chunk))),
             Poll::Ready(None) => Poll::Ready(Some(Err(status(Error::Stopped)))),
             Poll::Pending => match self.poll_failure(context) {
                 Some(status) => Poll::Ready(Some(Err(status))),
@@ -111,5 +141,59 @@ impl Stream for WatchStream {
 impl Drop for WatchStream {
     fn drop(&mut self) {
         self.asker.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use castd_proto::etcdserverpb::WatchCancelRequest;
+    use futures::stream;
+    use tonic::Code;
+
+    use super::*;
+
+    fn cancel(watch_id: i64) -> Result<WatchRequest, Status> {
+        let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
+        Ok(WatchRequest { request_union: Some(cancel) })
+    }
+
+    fn ids(gathered: &[StreamRequest]) -> Vec<i64> {
+        let id = |request: &StreamRequest| match request {
+            StreamRequest::Cancel(id) => *id,
+            other => panic!("{other:?}"),
+        };
+        gathered.iter().map(id).collect()
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_there_are_taken_together() {
+        let unknown = Ok(WatchRequest { request_union: None });
+        let there = stream::iter([cancel(1), unknown, cancel(2)]);
+        let mut requests = there.chain(stream::pending());
+        let (gathered, after) = gather(&mut requests).await;
+        assert_eq!(ids(&gathered), [1, 2]);
+        assert!(matches!(after, After::More));
+        assert!(futures::poll!(Box::pin(gather(&mut requests))).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_requests_is_taken_in_pieces_and_in_order() {
+        let count = REQUESTS_TOGETHER as i64 + 1;
+        let mut requests = stream::iter((0..count).map(cancel));
+        let (gathered, after) = gather(&mut requests).await;
+        assert_eq!(ids(&gathered), (0..count - 1).collect::<Vec<_>>());
+        assert!(matches!(after, After::More));
+        let (gathered, after) = gather(&mut requests).await;
+        assert_eq!(ids(&gathered), [count - 1]);
+        assert!(matches!(after, After::End));
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_failure_is_still_asked() {
+        let mut requests = stream::iter([cancel(1), Err(Status::internal("broken"))]);
+        let (gathered, after) = gather(&mut requests).await;
+        assert_eq!(ids(&gathered), [1]);
+        let After::Failure(status) = after else { panic!("no failure") };
+        assert_eq!((status.code(), status.message()), (Code::Internal, "broken"));
     }
 }

@@ -125,7 +125,12 @@ impl CallMetrics {
 
     /// A message of this many bytes goes out.
     pub fn sent(&self, method: Method, bytes: usize) {
-        self.of(method).sent.inc();
+        self.sent_together(method, 1, bytes);
+    }
+
+    /// So many messages of this many bytes together go out.
+    pub fn sent_together(&self, method: Method, messages: u64, bytes: usize) {
+        self.of(method).sent.inc_by(messages);
         self.bytes_sent.inc_by(bytes as u64);
     }
 
