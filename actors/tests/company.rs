@@ -1,5 +1,6 @@
 //! The whole company on a real disk, through its door.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ fn config(seal: SealPolicy) -> CompanyConfig {
         seal,
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },
+        watch_shards: NonZeroUsize::new(2).unwrap(),
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),
