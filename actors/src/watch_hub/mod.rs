@@ -15,6 +15,8 @@ mod core;
 mod handle;
 mod matcher;
 mod metrics;
+#[cfg_attr(not(test), expect(dead_code, reason = "the hub finds its groups with it"))]
+mod range_index;
 mod respond;
 #[cfg(test)]
 mod tests;
