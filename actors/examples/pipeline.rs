@@ -74,7 +74,7 @@ fn config() -> CompanyConfig {
         seal: SealPolicy { log_bytes: 64 << 20, entries: 500_000 },
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(10) },
-        watch_shards: NonZeroUsize::new(2).unwrap(),
+        watch_shards: NonZeroUsize::MIN.saturating_add(1),
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),

@@ -20,9 +20,6 @@ use super::call::{Call, Responses};
 use super::codec::Answer;
 use super::error::{Failure, in_go_words, status};
 
-/// gRPC's frame in front of a message.
-const FRAME_BYTES: usize = 5;
-
 pub(super) async fn watch(
     call: Call,
     requests: Streaming<WatchRequest>,
@@ -31,7 +28,13 @@ pub(super) async fn watch(
     let handle = Arc::new(handle);
     let (failed, failure) = oneshot::channel();
     let asker = tokio::spawn(ask(Arc::clone(&handle), call, requests, failed)).abort_handle();
-    Ok(Box::pin(WatchStream { responses, failure: Some(failure), asker, _handle: handle }))
+    Ok(Box::pin(WatchStream {
+        decoded: Default::default(),
+        responses,
+        failure: Some(failure),
+        asker,
+        _handle: handle,
+    }))
 }
 
 /// Passes the client's requests on until it has no more of them.
@@ -69,6 +72,7 @@ async fn ask(
 
 struct WatchStream {
     responses: mpsc::Receiver<Chunk>,
+    decoded: std::collections::VecDeque<WatchResponse>,
     /// What was wrong with the client's last request; `None` once it has no more.
     failure: Option<oneshot::Receiver<Status>>,
     asker: AbortHandle,
@@ -93,11 +97,13 @@ impl Stream for WatchStream {
     type Item = Result<Answer<WatchResponse>, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(response) = self.decoded.pop_front() {
+            return Poll::Ready(Some(Ok(Answer::Message(response))));
+        }
         match self.responses.poll_recv(context) {
             Poll::Ready(Some(chunk)) => {
-                // One response: tonic writes the frame itself.
-                let message = chunk.parts.concat().split_off(FRAME_BYTES);
-                Poll::Ready(Some(Ok(Answer::Encoded(message.into()))))
+                self.decoded.extend(chunk.decode().unwrap_or_default());
+                self.poll_next(context)
             }
             Poll::Ready(None) => Poll::Ready(Some(Err(status(Error::Stopped)))),
             Poll::Pending => match self.poll_failure(context) {

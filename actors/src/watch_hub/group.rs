@@ -136,7 +136,7 @@ impl Groups {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.bytes == 0
+        self.groups.is_empty() && self.index.len() == 0 && self.bytes == 0
     }
 
     pub(super) fn get(&self, number: u32) -> &Group {

@@ -209,7 +209,7 @@ fn request(key: &str, range_end: &str, start_revision: i64) -> WatchCreateReques
     WatchCreateRequest { key, range_end, start_revision, ..Default::default() }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Put(u8, usize),
     PutAll(u8, u8),
