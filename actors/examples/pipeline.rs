@@ -1,6 +1,7 @@
 //! How fast the company is without a network in front of it:
 //! `cargo run --release -p castd-actors --example pipeline -- DIR PUTS CLIENTS`.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,7 @@ fn config() -> CompanyConfig {
         seal: SealPolicy { log_bytes: 64 << 20, entries: 500_000 },
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(10) },
+        watch_shards: NonZeroUsize::MIN.saturating_add(1),
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),

@@ -1,5 +1,6 @@
 //! The whole company on a real disk, through its door.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ fn config(seal: SealPolicy) -> CompanyConfig {
         seal,
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },
+        watch_shards: NonZeroUsize::MIN.saturating_add(1),
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),
@@ -129,7 +131,8 @@ async fn a_state_that_was_sealed_many_times_comes_back() {
 
 /// The next responses of a watch stream.
 async fn next(chunks: &mut mpsc::Receiver<Chunk>) -> Vec<WatchResponse> {
-    chunks.recv().await.unwrap().decode().unwrap()
+    let chunk = chunks.recv().await.expect("the stream goes on");
+    chunk.decode().expect("whole responses")
 }
 
 #[actix::test]

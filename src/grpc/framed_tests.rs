@@ -87,8 +87,12 @@ async fn parts_go_out_in_order_and_as_they_are() {
 #[tokio::test]
 async fn messages_and_bytes_are_counted_without_their_frames() {
     let response = WatchResponse { watch_id: 300, created: true, ..WatchResponse::default() };
-    let one = Chunk::of(&response);
-    let two = Chunk { parts: [&one.parts[..], &one.parts[..]].concat(), responses: 2 };
+    let mut part = vec![0; FRAME_BYTES];
+    part[FRAME_BYTES - 1] = u8::try_from(response.encoded_len()).unwrap();
+    response.encode(&mut part).unwrap();
+    let one = Chunk { parts: vec![part.clone().into()], responses: 1 };
+    let two = Chunk { parts: vec![part.clone().into(), part.into()], responses: 2 };
+    assert_eq!(two.decode().unwrap(), [response.clone(), response.clone()]);
     let mut bench = Bench::new(stream::iter([Ok(one), Ok(two)]));
     for _ in 0..3 {
         bench.data().await;

@@ -186,6 +186,7 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         seal: SEAL,
         compaction: auto_compaction(config.auto_compaction),
         scrub: ScrubPace { records, pause: config.compaction_sleep_interval },
+        watch_shards: watch_shards(),
         watch_progress: config.watch_progress_notify_interval,
         watch_fragment_bytes: usize::try_from(fragment).unwrap_or(usize::MAX),
         version: ETCD_VERSION.to_owned(),
@@ -271,6 +272,12 @@ fn network_arbiters(running: &Running) -> Vec<ArbiterHandle> {
         0..=2 => vec![running.core()],
         cores => (0..cores / 2).map(|_| Arbiter::new().handle()).collect(),
     }
+}
+
+/// Shards of the watch hub: one for every four cores.
+fn watch_shards() -> NonZero<usize> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    NonZero::new(cores / 4).unwrap_or(NonZero::<usize>::MIN)
 }
 
 async fn stop(company: &Company, server: Serving, running: Running, ended: Ended, config: &Config) {

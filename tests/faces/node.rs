@@ -77,6 +77,7 @@ pub async fn begin_among(
         seal: SealPolicy { log_bytes: u64::MAX, entries: u64::MAX },
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },
+        watch_shards: std::num::NonZeroUsize::MIN.saturating_add(1),
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),

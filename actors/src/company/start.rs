@@ -1,5 +1,6 @@
 //! Starting the company and ending it.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -33,7 +34,7 @@ use crate::shared::{
 };
 use crate::snapshot::Exporter;
 use crate::wal_writer::{self, WalError, WalEvents, WalHandle, WalMessage, WalMetrics};
-use crate::watch_hub::{HubCore, HubEdges, HubMetrics, HubSettings, WatchDoor, WatchHub};
+use crate::watch_hub::{HubEdges, HubMetrics, HubSettings, WatchDoor, WatchHub};
 
 /// Requests inside the company at a time: etcd refuses when as many entries
 /// are committed but not applied.
@@ -42,6 +43,8 @@ const REQUESTS_INSIDE: usize = 5000;
 const BYTES_INSIDE: usize = 256 << 20;
 /// Completions on their way to RaftNode: its windows and one seal.
 const COMPLETIONS: usize = 256;
+/// Messages for a shard of the watch hub.
+const HUB_MESSAGES: usize = 128;
 /// Messages for Mvcc: the commit window, and questions from elsewhere.
 const MVCC_MESSAGES: usize = 256;
 /// Questions that may be with Mvcc at a time.
@@ -83,6 +86,8 @@ pub struct CompanyConfig {
     pub compaction: AutoCompaction,
     /// The pace at which compaction frees what it gave up.
     pub scrub: ScrubPace,
+    /// Shards of the watch hub, each on a thread of its own.
+    pub watch_shards: NonZeroUsize,
     /// How often silent watchers are told how far they are.
     pub watch_progress: Duration,
     /// Watch responses above this are sent in fragments to those who asked, in bytes.
@@ -121,7 +126,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     core: Arbiter,
-    hub: Arbiter,
+    hub: Vec<Arbiter>,
     wal: WalHandle,
     wal_thread: JoinHandle<()>,
     mvcc: ThreadInlet<MvccMessage>,
@@ -142,9 +147,13 @@ impl Running {
     pub fn stop(self) -> Checkpointer {
         // The arbiters end first, so that nobody sends any more.
         self.core.stop();
-        self.hub.stop();
+        self.hub.iter().for_each(|arbiter| {
+            arbiter.stop();
+        });
         let _ = self.core.join();
-        let _ = self.hub.join();
+        for arbiter in self.hub {
+            let _ = arbiter.join();
+        }
         // A mailbox that is closed belongs to a thread that has ended already.
         let _ = self.mvcc.try_send(MvccMessage::Stop);
         let _ = self.wal.send(WalMessage::Stop);
@@ -172,7 +181,9 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let (apply, committed) = board.mailbox("apply_loop", 2 * crate::raft_node::COMMIT_WINDOW);
     let (mvcc, mvcc_messages) = board.thread_mailbox("mvcc", MVCC_MESSAGES);
     let (leases, lease_messages) = board.mailbox("lease_manager", 4096);
-    let (hub, hub_messages) = board.mailbox("watch_hub", 128);
+    let (hub, hub_messages): (Vec<_>, Vec<_>) = (0..config.watch_shards.get())
+        .map(|shard| board.mailbox(format!("watch_hub_{shard}"), HUB_MESSAGES))
+        .unzip();
     let (compactor, compactor_messages) = board.mailbox("compactor", 4);
     let (peers, peer_messages) = board.mailbox("peer_transport", 1024);
 
@@ -292,23 +303,23 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         zero,
         compactor_messages,
     );
-    let hub_settings = HubSettings {
-        cluster_id: identity.cluster_id,
-        member_id: identity.member_id,
-        fragment_bytes: config.watch_fragment_bytes,
-    };
-    let watch_hub = WatchHub::new(
-        HubCore::new(hub_settings, view.get(), HubMetrics::new(registry)?),
-        HubEdges { view: view.clone(), raft: status.clone() },
-        config.watch_progress,
-        hub_messages,
-        FatalReport::clone(&fatal),
-    );
+    let hub_settings =
+        HubSettings::new(identity.cluster_id, identity.member_id, config.watch_fragment_bytes);
+    let hub_edges = HubEdges { view: view.clone(), raft: status.clone() };
+    let hub_metrics = HubMetrics::new(registry)?;
 
     let core_arbiter = Arbiter::new();
-    let hub_arbiter = Arbiter::new();
     PeerTransport::start_in_arbiter(&core_arbiter.handle(), move |_| transport);
-    WatchHub::start_in_arbiter(&hub_arbiter.handle(), move |_| watch_hub);
+    let progress = config.watch_progress;
+    let mut hub_arbiters = Vec::new();
+    for (shard, messages) in hub_messages.into_iter().enumerate() {
+        let (edges, metrics) = (hub_edges.clone(), hub_metrics.clone());
+        let arbiter = Arbiter::new();
+        WatchHub::start_in_arbiter(&arbiter.handle(), move |_| {
+            WatchHub::new(shard, hub_settings, edges, progress, messages, metrics)
+        });
+        hub_arbiters.push(arbiter);
+    }
     LeaseManager::start_in_arbiter(&core_arbiter.handle(), move |_| lease_manager);
     Compactor::start_in_arbiter(&core_arbiter.handle(), move |_| compactor_actor);
     ApplyLoop::start_in_arbiter(&core_arbiter.handle(), move |_| apply_loop);
@@ -345,7 +356,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let company = Company { peer_service: Some(service), ..company };
     let running = Running {
         core: core_arbiter,
-        hub: hub_arbiter,
+        hub: hub_arbiters,
         wal,
         wal_thread,
         mvcc,

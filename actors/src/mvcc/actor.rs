@@ -31,8 +31,8 @@ pub struct MvccEdges {
     pub raft: Inlet<RaftCompletion>,
     /// Told of changes to leases.
     pub leases: Inlet<LeaseMessage>,
-    /// Told of every change to a key.
-    pub hub: Inlet<HubMessage>,
+    /// The shards of the watch hub, told of every change to a key.
+    pub hub: Vec<Inlet<HubMessage>>,
     /// Given a view to seal now and then.
     pub checkpointer: CheckpointerLink,
 }
@@ -239,10 +239,15 @@ impl Mvcc {
     fn announce(&self, view: &Arc<View>, records: Vec<Record>) {
         if !records.is_empty() {
             self.metrics.observe(&records);
-            let batch = EventBatch { view: Arc::clone(view), records: Arc::new(records) };
-            self.edges.hub.send_blocking(HubMessage::Events(batch));
+            self.tell_hub(&EventBatch::new(Arc::clone(view), records));
         }
         self.edges.raft.send_blocking(RaftCompletion::Applied { index: view.applied_index });
+    }
+
+    fn tell_hub(&self, batch: &EventBatch) {
+        for shard in &self.edges.hub {
+            shard.send_blocking(HubMessage::Events(batch.clone()));
+        }
     }
 
     fn scrub(&mut self, records: usize, progress: Answer<ScrubProgress>) {
@@ -251,9 +256,7 @@ impl Mvcc {
         if done.done {
             // The hub reads history from the view of its last batch, which would
             // keep alive what was freed.
-            let records = Arc::new(Vec::new());
-            let batch = EventBatch { view: self.view.get(), records };
-            self.edges.hub.send_blocking(HubMessage::Events(batch));
+            self.tell_hub(&EventBatch::new(self.view.get(), Vec::new()));
         }
         let (finished, waiting) = std::mem::take(&mut self.physical)
             .into_iter()

@@ -110,7 +110,7 @@ impl Running {
         let edges = MvccEdges {
             raft: raft_inlet,
             leases: leases_inlet,
-            hub: hub_inlet,
+            hub: vec![hub_inlet],
             checkpointer: checkpointer.link(),
         };
         let policy = SealPolicy { log_bytes: u64::MAX, entries: 3 };

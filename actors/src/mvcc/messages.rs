@@ -20,6 +20,7 @@ use crate::checkpointer::Sealed;
 use crate::cluster::ClusterState;
 use crate::shared::Error;
 use crate::snapshot::Export;
+use crate::watch_hub::EventBlock;
 
 /// A message to Mvcc.
 #[derive(Debug)]
@@ -202,8 +203,15 @@ pub enum Outcome {
 pub struct EventBatch {
     /// The store after the batch.
     pub view: Arc<View>,
-    /// The changes, in order.
-    pub records: Arc<Vec<Record>>,
+    /// The changes.
+    pub block: Arc<EventBlock>,
+}
+
+impl EventBatch {
+    /// What led to `view`.
+    pub fn new(view: Arc<View>, records: Vec<Record>) -> Self {
+        Self { view, block: Arc::new(EventBlock::new(records)) }
+    }
 }
 
 /// A change to the leases, for the lease manager.

@@ -12,7 +12,7 @@ pub use mailbox::{
     Credits, Inlet, MailboxStats, Outlet, Permit, Refused, Switchboard, ThreadInlet, ThreadOutlet,
 };
 pub use published::Published;
-pub use supervise::{FatalReport, fail_stop, spawn_thread};
+pub use supervise::{FatalReport, fail_stop, panic_text, spawn_thread};
 
 /// How long a request may take before its client hears of a timeout: five seconds
 /// for queues and the disk, and two elections, as in etcd.

@@ -38,7 +38,8 @@ pub fn spawn_thread(
     std::thread::Builder::new().name(actor.to_owned()).spawn(move || fail_stop(actor, &fatal, body))
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         return (*text).to_owned();
     }

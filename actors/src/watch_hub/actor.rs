@@ -1,22 +1,30 @@
-//! The shell of WatchHub.
+//! The shell of a WatchHub shard.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
-use castd_proto::etcdserverpb::WatchResponse;
-use tokio::sync::mpsc::{OwnedPermit, Sender, error::TrySendError};
+use futures::stream;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::core::{HubCore, Outbox};
-use super::{Chunk, HubMessage, StreamId, StreamRequest};
+use super::core::{HubCore, HubSettings, Outbox};
+use super::metrics::{HubMetrics, Timeline};
+use super::{Chunk, HubMessage, StreamId};
 use crate::mvcc::View;
 use crate::raft_node::RaftStatus;
-use crate::shared::{FatalReport, Outlet, Published, fail_stop};
+use crate::shared::{Outlet, Published, panic_text};
 
-const NAME: &str = "watch_hub";
+/// Turns that are taken before the mailbox is looked at again.
+const TURNS: usize = 64;
+/// How often the lag is looked at.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What WatchHub needs of the others.
-#[derive(Debug)]
+/// What a shard needs of the others.
+#[derive(Clone, Debug)]
 pub struct HubEdges {
     /// The newest view, which may be ahead of the events handed out.
     pub view: Published<View>,
@@ -24,19 +32,68 @@ pub struct HubEdges {
     pub raft: Published<RaftStatus>,
 }
 
+/// Streams whose channel has room again. Each is in it once at most.
+#[derive(Clone, Debug, Default)]
+struct Rooms {
+    streams: Rc<RefCell<Vec<StreamId>>>,
+    some: Rc<Notify>,
+}
+
+impl Rooms {
+    /// Tells when there is room for a stream, or when it has ended.
+    fn watch(&self, stream: StreamId, chunks: Sender<Chunk>) {
+        let rooms = self.clone();
+        actix::spawn(async move {
+            // The room is given back at once: the stream's turn takes it.
+            drop(chunks.reserve_owned().await);
+            rooms.streams.borrow_mut().push(stream);
+            rooms.some.notify_one();
+        });
+    }
+
+    async fn next(self) -> Option<(Vec<StreamId>, Self)> {
+        self.some.notified().await;
+        let streams = self.streams.take();
+        Some((streams, self))
+    }
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    chunks: Sender<Chunk>,
+    /// Given back when the stream's last requests are answered.
+    asking: Option<OwnedSemaphorePermit>,
+}
+
 #[derive(Debug, Default)]
-struct Streams(HashMap<StreamId, Sender<Chunk>>);
+struct Streams {
+    streams: HashMap<StreamId, Outgoing>,
+    rooms: Rooms,
+}
 
 impl Outbox for Streams {
-    fn offer(
-        &mut self,
-        stream: StreamId,
-        response: WatchResponse,
-    ) -> Result<(), Box<WatchResponse>> {
-        match self.0.get(&stream).map(|sender| sender.try_send(Chunk::of(&response))) {
-            Some(Err(TrySendError::Full(_))) => Err(Box::new(response)),
-            // A stream that has ended takes everything, until its close comes.
-            None | Some(Ok(()) | Err(TrySendError::Closed(_))) => Ok(()),
+    fn has_room(&self, stream: StreamId) -> bool {
+        let outgoing = self.streams.get(&stream);
+        outgoing.is_none_or(|to| to.chunks.capacity() > 0 || to.chunks.is_closed())
+    }
+
+    fn send(&mut self, stream: StreamId, chunk: Chunk) {
+        if let Some(outgoing) = self.streams.get(&stream) {
+            // Nobody else sends, so what was room is room; a stream that has ended
+            // takes everything, until its close comes.
+            let _ = outgoing.chunks.try_send(chunk);
+        }
+    }
+
+    fn await_room(&mut self, stream: StreamId) {
+        if let Some(outgoing) = self.streams.get(&stream) {
+            self.rooms.watch(stream, outgoing.chunks.clone());
+        }
+    }
+
+    fn answered(&mut self, stream: StreamId) {
+        if let Some(outgoing) = self.streams.get_mut(&stream) {
+            outgoing.asking = None;
         }
     }
 }
@@ -44,37 +101,82 @@ impl Outbox for Streams {
 /// The actor; see the module's text.
 pub struct WatchHub {
     core: HubCore,
+    settings: HubSettings,
     edges: HubEdges,
     streams: Streams,
-    /// Streams that asked how far they are when the hub was behind what a client
-    /// can know of already: the revision it must reach first, and the answer's slot.
-    progress_asked: Vec<(i64, StreamId, OwnedPermit<Chunk>)>,
-    /// Streams for which a turn to catch up is arranged.
-    arranged: HashSet<StreamId>,
     progress_interval: Duration,
     messages: Option<Outlet<HubMessage>>,
-    fatal: FatalReport,
+    /// Its number, as the figures show it.
+    shard: String,
+    metrics: HubMetrics,
+    timeline: Timeline,
+    /// More turns are on their way.
+    arranged: bool,
 }
 
 impl WatchHub {
-    /// The actor over its core and mailbox.
+    /// The shard with this number, over its mailbox.
     pub fn new(
-        core: HubCore,
+        shard: usize,
+        settings: HubSettings,
         edges: HubEdges,
         progress_interval: Duration,
         messages: Outlet<HubMessage>,
-        fatal: FatalReport,
+        metrics: HubMetrics,
     ) -> Self {
         Self {
-            core,
+            core: HubCore::new(settings, edges.view.get(), metrics.clone()),
+            settings,
             edges,
             streams: Streams::default(),
-            progress_asked: Vec::new(),
-            arranged: HashSet::new(),
             progress_interval,
             messages: Some(messages),
-            fatal,
+            shard: shard.to_string(),
+            metrics,
+            timeline: Timeline::default(),
+            arranged: false,
         }
+    }
+
+    /// Runs a step, and the turns that follow from it. A panic ends the streams of
+    /// this shard, whose clients go on elsewhere from the last revision they have,
+    /// and nothing else: the store is not in here.
+    fn step(&mut self, context: &mut Context<Self>, step: impl FnOnce(&mut Self)) {
+        let all = || {
+            step(self);
+            self.take_turns()
+        };
+        match catch_unwind(AssertUnwindSafe(all)) {
+            Ok(false) => {}
+            Ok(true) => self.arrange(context),
+            Err(panic) => self.begin_anew(&panic_text(panic.as_ref())),
+        }
+    }
+
+    fn begin_anew(&mut self, panic: &str) {
+        let (shard, streams) = (&self.shard, self.streams.streams.len());
+        tracing::error!(shard, streams, panic, "a watch shard failed; its streams are ended");
+        self.streams.streams.clear();
+        self.core = HubCore::new(self.settings, self.edges.view.get(), self.metrics.clone());
+    }
+
+    /// Serves streams for a while; whether there are more to serve.
+    fn take_turns(&mut self) -> bool {
+        let more = (0..TURNS).all(|_| self.core.turn(&mut self.streams));
+        self.core.show();
+        more
+    }
+
+    /// Arranges more turns for when the mailbox has been looked at.
+    fn arrange(&mut self, context: &mut Context<Self>) {
+        if std::mem::replace(&mut self.arranged, true) {
+            return;
+        }
+        let others_first = tokio::task::yield_now().into_actor(self);
+        context.spawn(others_first.map(|(), hub, context| {
+            hub.arranged = false;
+            hub.step(context, |_| {});
+        }));
     }
 
     /// Takes note of what is known beyond the events handed out.
@@ -83,92 +185,34 @@ impl WatchHub {
         self.core.set_compact_revision(self.edges.view.get().compact_revision());
     }
 
-    fn handle(&mut self, message: HubMessage, context: &mut Context<Self>) {
+    fn handle(&mut self, message: HubMessage) {
         match message {
-            HubMessage::Events(batch) => {
-                for stream in self.core.events(batch, &mut self.streams) {
-                    self.arrange(stream, context);
-                }
-                self.answer_progress();
-            }
-            HubMessage::Replaced(view) => {
-                for stream in self.core.replace(view) {
-                    self.arrange(stream, context);
-                }
-                self.answer_progress();
-            }
-            HubMessage::Open { stream, responses } => {
-                self.streams.0.insert(stream, responses);
+            HubMessage::Events(batch) => self.core.events(&batch),
+            HubMessage::Replaced(view) => self.core.replace(view),
+            HubMessage::Open { stream, chunks } => {
+                self.streams.streams.insert(stream, Outgoing { chunks, asking: None });
                 self.core.open(stream);
             }
-            HubMessage::Request { stream, request, slot } => {
-                self.answer(stream, request, slot);
-                self.arrange(stream, context);
-            }
-            HubMessage::Close { stream } => self.close(stream),
-        }
-    }
-
-    fn answer(&mut self, stream: StreamId, request: StreamRequest, slot: OwnedPermit<Chunk>) {
-        let response = match request {
-            StreamRequest::Create(request) => {
-                self.core.create(stream, &request, self.edges.view.get().revision())
-            }
-            StreamRequest::Cancel(id) => self.core.cancel(stream, id),
-            StreamRequest::Progress => {
+            HubMessage::Requests { stream, requests, asking } => {
+                let Some(outgoing) = self.streams.streams.get_mut(&stream) else { return };
+                outgoing.asking = Some(asking);
                 let newest = self.edges.view.get().revision();
-                self.progress_asked.push((newest, stream, slot));
-                return self.answer_progress();
+                self.core.ask(stream, &requests, newest, &mut self.streams);
             }
-        };
-        if let Some(response) = response {
-            slot.send(Chunk::of(&response));
-        }
-    }
-
-    /// Answers those who asked how far they are, once everything that was
-    /// acknowledged before they asked has been handed out.
-    fn answer_progress(&mut self) {
-        let reached = self.core.revision();
-        let (due, waiting) = std::mem::take(&mut self.progress_asked)
-            .into_iter()
-            .partition(|(revision, _, _)| *revision <= reached);
-        self.progress_asked = waiting;
-        let due: Vec<(i64, StreamId, OwnedPermit<Chunk>)> = due;
-        for (_, stream, slot) in due {
-            if let Some(response) = self.core.progress(stream) {
-                slot.send(Chunk::of(&response));
+            HubMessage::Close { stream } => {
+                self.streams.streams.remove(&stream);
+                self.core.close(stream);
             }
         }
     }
 
-    /// Arranges a turn to catch up for when the stream has room.
-    fn arrange(&mut self, stream: StreamId, context: &mut Context<Self>) {
-        if !self.core.lags(stream) || !self.arranged.insert(stream) {
-            return;
-        }
-        let Some(sender) = self.streams.0.get(&stream).cloned() else { return };
-        let room = async move {
-            // The room is given back at once: the turn itself takes it.
-            drop(sender.reserve_owned().await);
-            // Others come first: there is always somebody who keeps up.
-            tokio::task::yield_now().await;
-        };
-        context.spawn(room.into_actor(self).map(move |(), hub, context| {
-            let fatal = FatalReport::clone(&hub.fatal);
-            fail_stop(NAME, &fatal, || {
-                hub.arranged.remove(&stream);
-                hub.look_around();
-                hub.core.catch_up(stream, &mut hub.streams);
-                hub.arrange(stream, context);
-            });
-        }));
-    }
-
-    fn close(&mut self, stream: StreamId) {
-        self.progress_asked.retain(|(_, asking, _)| *asking != stream);
-        self.streams.0.remove(&stream);
-        self.core.close(stream);
+    /// Shows how far behind the last watcher is.
+    fn show_lag(&mut self) {
+        let next = self.core.revision() + 1;
+        let behind = self.core.furthest_behind().unwrap_or(next);
+        self.timeline.forget(behind);
+        let age = self.timeline.age(behind, Instant::now());
+        self.metrics.lag(&self.shard, next - behind, age);
     }
 }
 
@@ -177,18 +221,31 @@ impl Actor for WatchHub {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.add_stream(self.messages.take().expect("an actor starts once"));
-        context.run_interval(self.progress_interval, |hub, _| {
-            hub.core.notify_progress(&mut hub.streams);
+        context.add_stream(stream::unfold(self.streams.rooms.clone(), Rooms::next));
+        context.run_interval(self.progress_interval, |hub, context| {
+            hub.step(context, |hub| hub.core.notify_progress());
         });
+        context.run_interval(LAG_INTERVAL, |hub, _| hub.show_lag());
     }
 }
 
 impl StreamHandler<Vec<HubMessage>> for WatchHub {
     fn handle(&mut self, batch: Vec<HubMessage>, context: &mut Self::Context) {
-        let fatal = FatalReport::clone(&self.fatal);
-        fail_stop(NAME, &fatal, || {
-            self.look_around();
-            batch.into_iter().for_each(|message| self.handle(message, context));
+        self.step(context, |hub| {
+            hub.look_around();
+            batch.into_iter().for_each(|message| hub.handle(message));
+            hub.timeline.mark(hub.core.revision(), Instant::now());
+        });
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+impl StreamHandler<Vec<StreamId>> for WatchHub {
+    fn handle(&mut self, with_room: Vec<StreamId>, context: &mut Self::Context) {
+        self.step(context, |hub| {
+            hub.look_around();
+            with_room.into_iter().for_each(|stream| hub.core.room(stream));
         });
     }
 

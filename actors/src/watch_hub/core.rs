@@ -1,26 +1,17 @@
-//! WatchHub's decisions.
+//! WatchHub's decisions: who is concerned by what, and whose turn it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use castd_proto::etcdserverpb::watch_create_request::FilterType;
-use castd_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
+use castd_proto::etcdserverpb::ResponseHeader;
+use slab::Slab;
 
-use super::StreamId;
-use super::matcher::{Matcher, WatcherKey};
+use super::cohort::{Cohort, Stream};
+use super::encode::{Head, SECTION_BYTES};
+use super::group::Groups;
 use super::metrics::{Backlog, HubMetrics};
-use super::respond::{Part, Wish, pack};
-use crate::mvcc::{EventBatch, KeyRange, Record, Revision, View};
-use crate::shared::Error;
-
-/// The id in responses that concern no watcher, or all of a stream.
-const NO_WATCHER: i64 = -1;
-/// Records that one piece of catching up looks at.
-const PIECE_RECORDS: usize = 4096;
-
-/// Lagging watchers of a stream that get a piece in one turn.
-const TURN_WATCHERS: usize = 8;
+use super::{Chunk, StreamId};
+use crate::mvcc::{EventBatch, PieceLimits, View};
 
 /// How the hub answers.
 #[derive(Clone, Copy, Debug)]
@@ -31,97 +22,81 @@ pub struct HubSettings {
     pub member_id: u64,
     /// The size above which a watcher that asked for it gets fragments, in bytes.
     pub fragment_bytes: usize,
+    /// Bytes of events that one shard keeps for those who are a little behind.
+    pub log_bytes: usize,
+    /// How much of history is read in one turn.
+    pub piece: PieceLimits,
+}
+
+impl HubSettings {
+    /// The usual settings, for a member of a cluster.
+    pub fn new(cluster_id: u64, member_id: u64, fragment_bytes: usize) -> Self {
+        let piece = PieceLimits { records: 4096, bytes: 2 * SECTION_BYTES };
+        Self { cluster_id, member_id, fragment_bytes, log_bytes: 16 << 20, piece }
+    }
+
+    pub(super) fn header(&self, revision: i64, raft_term: u64) -> ResponseHeader {
+        let Self { cluster_id, member_id, .. } = *self;
+        ResponseHeader { cluster_id, member_id, revision, raft_term }
+    }
 }
 
 /// Where responses go.
 pub trait Outbox {
-    /// Puts a response into a stream's channel, or gives it back when that is
-    /// full. A stream that has ended takes everything.
-    ///
-    /// # Errors
-    /// The response, when there is no room.
-    fn offer(
-        &mut self,
-        stream: StreamId,
-        response: WatchResponse,
-    ) -> Result<(), Box<WatchResponse>>;
+    /// Whether a stream's channel takes a chunk now. That of a stream that has
+    /// ended takes everything.
+    fn has_room(&self, stream: StreamId) -> bool;
+
+    /// Sends a chunk to a stream that has room.
+    fn send(&mut self, stream: StreamId, chunk: Chunk);
+
+    /// Asks for [`HubCore::room`] when the stream has room again.
+    fn await_room(&mut self, stream: StreamId);
+
+    /// What the stream asked last is answered.
+    fn answered(&mut self, stream: StreamId);
 }
 
-#[derive(Debug)]
-struct Watcher {
-    wish: Wish,
-    /// The first revision it must see; only while it lags is it kept up to date.
-    next: i64,
-    lagging: bool,
-    notify: bool,
-    /// Something was sent since the last round of progress.
-    spoken: bool,
-    /// The rest of a response of which the first fragments are sent.
-    unsent: Vec<Part>,
-}
-
-impl Watcher {
-    /// Sends what there is room for. Gives the revision to go on from if that
-    /// is not all. The rest of a response of which some fragments are sent is
-    /// kept: it cannot be begun again.
-    fn send(
-        &mut self,
-        stream: StreamId,
-        parts: Vec<Part>,
-        out: &mut impl Outbox,
-        metrics: &HubMetrics,
-    ) -> Option<i64> {
-        let mut parts = parts.into_iter();
-        while let Some(Part { first, last, continues, response }) = parts.next() {
-            let events = response.events.len() as u64;
-            let Err(response) = out.offer(stream, response) else {
-                self.spoken = true;
-                metrics.events.inc_by(events);
-                continue;
-            };
-            if !continues {
-                return Some(first);
-            }
-            let refused = Part { first, last, continues, response: *response };
-            let rest = parts.take_while(|part| part.continues);
-            self.unsent = std::iter::once(refused).chain(rest).collect();
-            return Some(last + 1);
-        }
-        None
-    }
-}
-
-#[derive(Debug, Default)]
-struct Stream {
-    watchers: BTreeMap<i64, Watcher>,
-    /// Whose turn it is to catch up next.
-    lagging_next: i64,
-    lagging: BTreeSet<i64>,
-    next_id: i64,
-}
-
-/// All watchers; see the room's text.
+/// All watchers of a shard; see the room's text.
 #[derive(Debug)]
 pub struct HubCore {
-    settings: HubSettings,
-    streams: HashMap<StreamId, Stream>,
-    matcher: Matcher,
+    pub(super) settings: HubSettings,
+    pub(super) streams: Slab<Stream>,
+    slots: HashMap<StreamId, u32>,
+    pub(super) groups: Groups,
+    pub(super) cohorts: Slab<Cohort>,
+    /// Streams that have something to be told, in the order of their turns.
+    pub(super) ready: VecDeque<u32>,
+    /// Streams to be told how far they are when the hub is further itself.
+    pub(super) progress_asked: Vec<u32>,
     /// The store as of the last batch that was handed out.
-    view: Arc<View>,
+    pub(super) view: Arc<View>,
     /// The newest compact revision, which may be ahead of the view's.
-    compact_revision: i64,
-    term: u64,
-    backlog: Backlog,
-    metrics: HubMetrics,
+    pub(super) compact_revision: i64,
+    pub(super) term: u64,
+    /// The header of events, encoded, and the revision and term that are in it.
+    pub(super) head: (i64, u64, Head),
+    pub(super) backlog: Backlog,
 }
 
 impl HubCore {
     /// A hub without watchers, over the store as it is.
     pub fn new(settings: HubSettings, view: Arc<View>, metrics: HubMetrics) -> Self {
-        let (streams, matcher) = (HashMap::new(), Matcher::default());
-        let compact_revision = view.compact_revision();
-        let backlog = Backlog::new(&metrics, view.revision());
-        Self { settings, streams, matcher, view, compact_revision, term: 0, backlog, metrics }
+        let backlog = Backlog::new(metrics, view.revision());
+        Self {
+            settings,
+            streams: Slab::new(),
+            slots: HashMap::new(),
+            groups: Groups::new(settings.log_bytes),
+            cohorts: Slab::new(),
+            ready: VecDeque::new(),
+            progress_asked: Vec::new(),
+            compact_revision: view.compact_revision(),
+            view,
+            term: 0,
+            head: (0, 0, Head::default()),
+            backlog,
+        }
     }
 
     /// Takes note of where history begins now.
@@ -134,337 +109,166 @@ impl HubCore {
         self.term = term;
     }
 
-    /// Begins a stream.
-    pub fn open(&mut self, stream: StreamId) {
-        self.streams.insert(stream, Stream::default());
-        self.metrics.streams.inc();
-    }
-
-    /// Ends a stream and all its watchers.
-    pub fn close(&mut self, stream: StreamId) {
-        let Some(ended) = self.streams.remove(&stream) else { return };
-        self.metrics.streams.dec();
-        self.metrics.watchers.sub(ended.watchers.len() as i64);
-        for (id, watcher) in ended.watchers {
-            if watcher.lagging {
-                self.backlog.leave(watcher.next);
-            }
-            self.matcher.remove(&watcher.wish.range, (stream, id));
-        }
-    }
-
     /// The newest revision that was handed out.
     pub fn revision(&self) -> i64 {
         self.view.revision()
     }
 
-    /// Whether the stream has watchers that lag.
-    pub fn lags(&self, stream: StreamId) -> bool {
-        self.streams.get(&stream).is_some_and(|stream| !stream.lagging.is_empty())
+    /// The first revision that some watcher has still to be sent, if one is behind.
+    pub fn furthest_behind(&self) -> Option<i64> {
+        let queued = self.streams.iter().flat_map(|(_, stream)| &stream.queue);
+        queued.map(|cohort| self.cohorts[*cohort as usize].next).min()
     }
 
-    /// Hands a batch of changes to the watchers it concerns. Gives the streams
-    /// that had no room.
-    pub fn events(&mut self, batch: EventBatch, out: &mut impl Outbox) -> Vec<StreamId> {
-        self.view = batch.view;
-        self.backlog.advance(self.view.revision());
-        let mut wanted: HashMap<WatcherKey, Vec<&Record>> = HashMap::new();
-        let mut order = Vec::new();
-        for record in batch.records.iter() {
-            self.matcher.each(&record.key, |watcher| {
-                let list = wanted.entry(watcher).or_insert_with(|| {
-                    order.push(watcher);
-                    Vec::new()
-                });
-                list.push(record);
-            });
-        }
-        let header = self.header(self.view.revision());
-        let mut full = Vec::new();
-        for key in order {
-            let records = wanted.remove(&key).unwrap_or_default();
-            if !self.deliver(key, &header, &records, out) {
-                full.push(key.0);
+    /// Shows the figures as they are now.
+    pub fn show(&mut self) {
+        self.backlog.show();
+    }
+
+    /// Whether there are no streams, nor anything that belonged to one.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.cohorts.is_empty() && self.groups.is_empty()
+    }
+
+    /// Begins a stream.
+    pub fn open(&mut self, stream: StreamId) {
+        let slot = number(self.streams.insert(Stream::new(stream)));
+        self.slots.insert(stream, slot);
+        self.backlog.streams(1);
+    }
+
+    /// Ends a stream and all its watchers.
+    pub fn close(&mut self, stream: StreamId) {
+        let Some(slot) = self.slots.remove(&stream) else { return };
+        let ended = self.streams.remove(slot as usize);
+        self.backlog.streams(-1);
+        self.backlog.watchers(-(ended.watchers.len() as i64));
+        let seats = ended.watchers.values().map(|(cohort, _)| *cohort);
+        for number in seats.chain(ended.queue) {
+            if self.cohorts.get(number as usize).is_some_and(|cohort| cohort.stream == slot) {
+                self.dissolve(number);
             }
         }
-        full.dedup();
-        full
+    }
+
+    /// Removes a cohort with all its watchers.
+    pub(super) fn dissolve(&mut self, number: u32) {
+        let cohort = self.cohorts.remove(number as usize);
+        if cohort.queued {
+            self.backlog.leave(cohort.watchers.len(), cohort.next);
+            self.groups.leave(cohort.group);
+        }
+        if let Some(moved) = self.groups.quit(cohort.group, cohort.place, cohort.way) {
+            self.cohorts[moved as usize].place = cohort.place;
+        }
+    }
+
+    /// Takes a batch of changes, and queues those whom they concern.
+    pub fn events(&mut self, batch: &EventBatch) {
+        if batch.view.revision() < self.view.revision() {
+            // From before this shard began.
+            return;
+        }
+        self.view = Arc::clone(&batch.view);
+        self.backlog.advance(self.view.revision());
+        let concerned = self.groups.note(&batch.block, &self.view);
+        let Some(first) = batch.block.records.first() else { return self.rouse_asked() };
+        for group in concerned {
+            for at in 0..self.groups.get(group).cohorts.len() {
+                let cohort = self.groups.get(group).cohorts[at];
+                self.queue(cohort, first.revision.main, false);
+            }
+        }
+        self.rouse_asked();
     }
 
     /// Goes on from `view`, a newer state of the same history whose events were
-    /// not handed out. Whoever kept up reads from it what came since. Gives the
-    /// streams that have something to read.
-    pub fn replace(&mut self, view: Arc<View>) -> Vec<StreamId> {
+    /// not handed out. Whoever kept up reads from it what came since.
+    pub fn replace(&mut self, view: Arc<View>) {
         let handed_out = self.view.revision();
         self.compact_revision = self.compact_revision.max(view.compact_revision());
         self.view = view;
+        self.backlog.advance(self.view.revision());
+        self.groups.forget_logs();
+        let all: Vec<u32> = self.cohorts.iter().map(|(at, _)| number(at)).collect();
+        for cohort in all {
+            self.cohorts[cohort as usize].from_store = true;
+            self.queue(cohort, handed_out + 1, true);
+        }
+        self.rouse_asked();
+    }
+
+    /// Puts a cohort into its stream's queue, unless it is there or begins later.
+    /// All before `first` is known to it.
+    pub(super) fn queue(&mut self, number: u32, first: i64, from_store: bool) {
+        let cohort = &mut self.cohorts[number as usize];
+        if cohort.queued || cohort.next > self.view.revision() {
+            return;
+        }
+        cohort.queued = true;
+        cohort.from_store = from_store;
+        cohort.next = cohort.next.max(first);
+        self.backlog.enter(cohort.watchers.len(), cohort.next);
+        self.groups.get_mut(cohort.group).enter();
+        let slot = cohort.stream;
+        self.streams[slot as usize].queue.push_back(number);
+        self.rouse(slot);
+    }
+
+    /// Has a stream served, unless it waits for room.
+    pub(super) fn rouse(&mut self, slot: u32) {
+        let stream = &mut self.streams[slot as usize];
+        if !stream.ready && !stream.waiting {
+            stream.ready = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Has the streams served that wait to be told how far they are, where that
+    /// can be told now.
+    fn rouse_asked(&mut self) {
         let revision = self.view.revision();
-        self.backlog.advance(revision);
-        let mut behind = Vec::new();
-        for (stream, state) in &mut self.streams {
-            for (id, watcher) in &mut state.watchers {
-                if watcher.lagging {
-                    continue;
-                }
-                watcher.next = watcher.next.max(handed_out + 1);
-                if watcher.next <= revision {
-                    watcher.lagging = true;
-                    state.lagging.insert(*id);
-                    self.backlog.enter(watcher.next);
-                }
-            }
-            if !state.lagging.is_empty() {
-                behind.push(*stream);
+        for slot in std::mem::take(&mut self.progress_asked) {
+            match self.streams.get(slot as usize).and_then(|stream| stream.progress) {
+                Some(due) if due > revision => self.progress_asked.push(slot),
+                Some(_) => self.rouse(slot),
+                None => {}
             }
         }
-        behind
     }
 
-    /// Sends records to a watcher that keeps up; false when there was no room.
-    fn deliver(
-        &mut self,
-        (stream, id): WatcherKey,
-        header: &ResponseHeader,
-        records: &[&Record],
-        out: &mut impl Outbox,
-    ) -> bool {
-        let Some(state) = self.streams.get_mut(&stream) else { return true };
-        let Some(watcher) = state.watchers.get_mut(&id) else { return true };
-        if watcher.lagging {
-            return true;
-        }
-        let wish = &watcher.wish;
-        let seen = records
+    /// A stream has room again.
+    pub fn room(&mut self, stream: StreamId) {
+        let Some(slot) = self.slot(stream) else { return };
+        self.streams[slot as usize].waiting = false;
+        self.rouse(slot);
+    }
+
+    /// A round of telling watchers that asked for it how far they are, unless
+    /// they have heard something since the last one.
+    pub fn notify_progress(&mut self) {
+        let due: Vec<u32> = self
+            .streams
             .iter()
-            .copied()
-            .filter(|record| record.revision.main >= watcher.next && wish.wants(record));
-        let parts = pack(wish, id, header, &self.view, seen);
-        if let Some(next) = watcher.send(stream, parts, out, &self.metrics) {
-            watcher.lagging = true;
-            watcher.next = next;
-            state.lagging.insert(id);
-            self.backlog.enter(next);
-            return false;
-        }
-        true
-    }
-
-    /// Begins a watcher. `newest` is the newest revision that any client can
-    /// know of: a watcher without a start begins behind it, even if the hub has
-    /// not handed out everything up to there.
-    pub fn create(
-        &mut self,
-        stream: StreamId,
-        request: &WatchCreateRequest,
-        newest: i64,
-    ) -> Option<WatchResponse> {
-        let header = Some(self.header(newest));
-        let refused = |reason: String| WatchResponse {
-            header,
-            watch_id: NO_WATCHER,
-            created: true,
-            canceled: true,
-            cancel_reason: reason,
-            ..Default::default()
-        };
-        let hub_revision = self.view.revision();
-        let state = self.streams.get_mut(&stream)?;
-        let Some(range) = watched_range(request) else {
-            return Some(refused("mvcc: watcher range is empty".to_owned()));
-        };
-        if request.start_revision < 0 {
-            return Some(refused(Error::Compacted.to_string()));
-        }
-        let id = match request.watch_id {
-            0 => state.free_id(),
-            id if state.watchers.contains_key(&id) => {
-                return Some(refused(
-                    "mvcc: duplicate watch ID provided on the WatchStream".to_owned(),
-                ));
-            }
-            id => id,
-        };
-        let has = |filter: FilterType| request.filters.contains(&(filter as i32));
-        let next = if request.start_revision == 0 { newest + 1 } else { request.start_revision };
-        let lagging = next <= hub_revision;
-        let wish = Wish {
-            range: range.clone(),
-            prev_kv: request.prev_kv,
-            no_put: has(FilterType::Noput),
-            no_delete: has(FilterType::Nodelete),
-            fragment_bytes: if request.fragment { self.settings.fragment_bytes } else { 0 },
-        };
-        let notify = request.progress_notify;
-        state
-            .watchers
-            .insert(id, Watcher { wish, next, lagging, notify, spoken: true, unsent: Vec::new() });
-        if lagging {
-            state.lagging.insert(id);
-            self.backlog.enter(next);
-        }
-        self.matcher.add(&range, (stream, id));
-        self.metrics.watchers.inc();
-        Some(WatchResponse { header, watch_id: id, created: true, ..Default::default() })
-    }
-
-    /// Ends a watcher; nothing is said of one that is not there.
-    pub fn cancel(&mut self, stream: StreamId, id: i64) -> Option<WatchResponse> {
-        self.forget(stream, id)?;
-        let header = Some(self.header(self.view.revision()));
-        Some(WatchResponse { header, watch_id: id, canceled: true, ..Default::default() })
-    }
-
-    /// Tells how far a stream is, if it has watchers and none of them lags.
-    pub fn progress(&self, stream: StreamId) -> Option<WatchResponse> {
-        let state = self.streams.get(&stream)?;
-        if !state.lagging.is_empty() || state.watchers.is_empty() {
-            return None;
-        }
-        let header = Some(self.header(self.view.revision()));
-        Some(WatchResponse { header, watch_id: NO_WATCHER, ..Default::default() })
-    }
-
-    /// Tells watchers that asked for it how far they are, unless they have heard
-    /// something since the last round.
-    pub fn notify_progress(&mut self, out: &mut impl Outbox) {
-        let header = Some(self.header(self.view.revision()));
-        for (stream, state) in &mut self.streams {
-            for (id, watcher) in state.watchers.iter_mut().filter(|(_, watcher)| watcher.notify) {
-                let silent = !std::mem::take(&mut watcher.spoken);
-                if silent && !watcher.lagging {
-                    let response = WatchResponse { header, watch_id: *id, ..Default::default() };
-                    // Without room there is something else to read first.
-                    let _ = out.offer(*stream, response);
-                }
-            }
+            .filter(|(_, stream)| !stream.notify.is_empty() && stream.notifying.is_none())
+            .map(|(slot, _)| number(slot))
+            .collect();
+        for slot in due {
+            self.streams[slot as usize].notifying = Some(i64::MIN);
+            self.rouse(slot);
         }
     }
 
-    /// Lets some of a stream's lagging watchers read on, in turns, each a bounded
-    /// piece.
-    /// Returns whether some still lag.
-    pub fn catch_up(&mut self, stream: StreamId, out: &mut impl Outbox) -> bool {
-        let Some(state) = self.streams.get(&stream) else { return false };
-        let from = state.lagging_next;
-        let turn = state.lagging.range(from..).chain(state.lagging.range(..from));
-        let turn: Vec<i64> = turn.copied().take(TURN_WATCHERS).collect();
-        for id in turn {
-            if !self.catch_up_one(stream, id, out) {
-                break;
-            }
-            if let Some(state) = self.streams.get_mut(&stream) {
-                state.lagging_next = id.saturating_add(1);
-            }
-        }
-        self.lags(stream)
+    pub(super) fn slot(&self, stream: StreamId) -> Option<u32> {
+        self.slots.get(&stream).copied()
     }
 
-    /// One piece for one watcher; false when the stream has no room.
-    fn catch_up_one(&mut self, stream: StreamId, id: i64, out: &mut impl Outbox) -> bool {
-        let view = Arc::clone(&self.view);
-        let Some(state) = self.streams.get_mut(&stream) else { return true };
-        let Some(watcher) = state.watchers.get_mut(&id) else { return true };
-        if watcher.next < self.compact_revision {
-            return self.cancel_compacted(stream, id, out);
-        }
-        let unsent = std::mem::take(&mut watcher.unsent);
-        if watcher.send(stream, unsent, out, &self.metrics).is_some() {
-            return false;
-        }
-        let (records, next) = read_piece(&view, watcher.next, &watcher.wish);
-        let header = self.settings.header(view.revision(), self.term);
-        let parts = pack(&watcher.wish, id, &header, &view, records.iter());
-        if let Some(next) = watcher.send(stream, parts, out, &self.metrics) {
-            self.backlog.advance_one(watcher.next, next);
-            watcher.next = next;
-            return false;
-        }
-        self.backlog.advance_one(watcher.next, next);
-        watcher.next = next;
-        if next > view.revision() {
-            watcher.lagging = false;
-            state.lagging.remove(&id);
-            self.backlog.leave(next);
-        }
-        true
-    }
-
-    fn cancel_compacted(&mut self, stream: StreamId, id: i64, out: &mut impl Outbox) -> bool {
-        // As etcd has it: no reason in words, and no revision in the header.
-        let response = WatchResponse {
-            header: Some(self.header(0)),
-            watch_id: id,
-            canceled: true,
-            compact_revision: self.compact_revision,
-            ..Default::default()
-        };
-        let sent = out.offer(stream, response).is_ok();
-        if sent {
-            self.forget(stream, id);
-        }
-        sent
-    }
-
-    fn forget(&mut self, stream: StreamId, id: i64) -> Option<()> {
-        let state = self.streams.get_mut(&stream)?;
-        let watcher = state.watchers.remove(&id)?;
-        if state.lagging.remove(&id) {
-            self.backlog.leave(watcher.next);
-        }
-        self.matcher.remove(&watcher.wish.range, (stream, id));
-        self.metrics.watchers.dec();
-        Some(())
-    }
-
-    fn header(&self, revision: i64) -> ResponseHeader {
+    pub(super) fn header(&self, revision: i64) -> ResponseHeader {
         self.settings.header(revision, self.term)
     }
 }
 
-impl HubSettings {
-    fn header(&self, revision: i64, raft_term: u64) -> ResponseHeader {
-        let Self { cluster_id, member_id, .. } = *self;
-        ResponseHeader { cluster_id, member_id, revision, raft_term }
-    }
-}
-
-impl Stream {
-    fn free_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
-            self.next_id += 1;
-        }
-        let id = self.next_id;
-        self.next_id += 1;
-        id
-    }
-}
-
-/// What a request wants to watch: an empty key is the first possible one.
-fn watched_range(request: &WatchCreateRequest) -> Option<KeyRange> {
-    let key = match request.key.is_empty() {
-        true => Bytes::from_static(b"\0"),
-        false => request.key.clone(),
-    };
-    match KeyRange::new(&key, &request.range_end) {
-        KeyRange::Between(from, to) if from >= to => None,
-        range => Some(range),
-    }
-}
-
-/// The wanted records of a piece of history, and where the next piece begins.
-/// A piece ends between revisions.
-fn read_piece(view: &View, from: i64, wish: &Wish) -> (Vec<Record>, i64) {
-    let mut wanted = Vec::new();
-    let mut last = 0;
-    for (looked, record) in view.records_from(Revision::start_of(from)).enumerate() {
-        let main = record.revision.main;
-        if looked >= PIECE_RECORDS && main != last {
-            return (wanted, main);
-        }
-        last = main;
-        if wish.wants(&record) {
-            wanted.push(record);
-        }
-    }
-    (wanted, view.revision() + 1)
+/// A place in one of the lists above, as it is kept elsewhere.
+pub(super) fn number(place: usize) -> u32 {
+    u32::try_from(place).expect("memory ends before four thousand million")
 }

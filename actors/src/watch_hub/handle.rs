@@ -3,22 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{Receiver, channel};
 
-use super::{Chunk, HubMessage, STREAM_RESPONSES, StreamId, StreamRequest};
+use super::{Chunk, HubMessage, STREAM_CHUNKS, StreamId, StreamRequest};
 use crate::shared::{Error, Inlet, Refused};
 
 /// Opens streams. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct WatchDoor {
-    hub: Inlet<HubMessage>,
+    shards: Arc<[Inlet<HubMessage>]>,
     next: Arc<AtomicU64>,
 }
 
 impl WatchDoor {
-    /// A door to the hub behind `hub`.
-    pub fn new(hub: Inlet<HubMessage>) -> Self {
-        Self { hub, next: Arc::new(AtomicU64::new(1)) }
+    /// A door to the shards behind `shards`, of which there is one at least.
+    pub fn new(shards: Vec<Inlet<HubMessage>>) -> Self {
+        assert!(!shards.is_empty(), "a hub has a shard");
+        Self { shards: shards.into(), next: Arc::new(AtomicU64::new(1)) }
     }
 
     /// Opens a stream; its responses come out of the receiver, in order.
@@ -27,10 +29,10 @@ impl WatchDoor {
     /// [`Error::Stopped`] when the hub has ended.
     pub async fn open(&self) -> Result<(WatchHandle, Receiver<Chunk>), Error> {
         let stream = self.next.fetch_add(1, Relaxed);
-        let (responses, receiver) = channel(STREAM_RESPONSES);
-        let open = HubMessage::Open { stream, responses: responses.clone() };
-        self.hub.send(open).await.map_err(|_| Error::Stopped)?;
-        Ok((WatchHandle { stream, hub: self.hub.clone(), responses }, receiver))
+        let hub = self.shards[(stream % self.shards.len() as u64) as usize].clone();
+        let (chunks, receiver) = channel(STREAM_CHUNKS);
+        hub.send(HubMessage::Open { stream, chunks }).await.map_err(|_| Error::Stopped)?;
+        Ok((WatchHandle { stream, hub, asking: Arc::new(Semaphore::new(1)) }, receiver))
     }
 }
 
@@ -39,21 +41,18 @@ impl WatchDoor {
 pub struct WatchHandle {
     stream: StreamId,
     hub: Inlet<HubMessage>,
-    responses: Sender<Chunk>,
+    /// Held by the requests that are not answered yet.
+    asking: Arc<Semaphore>,
 }
 
 impl WatchHandle {
-    /// Asks for all of `requests`, in their order. Waits while the stream's
-    /// responses are not read. False when the stream or the hub has ended.
+    /// Asks for all of `requests`, in their order. Waits until those before are
+    /// answered, which takes until the client reads what there is for it. False
+    /// when the stream or the hub has ended.
     pub async fn ask(&self, requests: Vec<StreamRequest>) -> bool {
-        for request in requests {
-            let Ok(slot) = self.responses.clone().reserve_owned().await else { return false };
-            let message = HubMessage::Request { stream: self.stream, request, slot };
-            if self.hub.send(message).await.is_err() {
-                return false;
-            }
-        }
-        true
+        let Ok(asking) = Arc::clone(&self.asking).acquire_owned().await else { return false };
+        let message = HubMessage::Requests { stream: self.stream, requests, asking };
+        self.hub.send(message).await.is_ok()
     }
 }
 

@@ -1,33 +1,53 @@
 //! WatchHub: brings every change to everyone who watches.
 //!
-//! Owns the watchers and the streams they share. Receives batches of changes
-//! from Mvcc and requests from the faces. Sends responses into each stream's
-//! bounded channel and never waits for one: a stream that is full makes its
-//! watchers *lag*, which costs a position in history and nothing else. A
-//! lagging watcher reads on from the immutable view, a bounded piece at a time
-//! and only when its stream has room, until it has caught up.
+//! The hub is cut into shards; a stream is served by one of them. A shard owns its
+//! streams and their watchers. It receives batches of changes from Mvcc and
+//! requests from the faces, and sends encoded responses, a chunk at a time, into
+//! each stream's short channel. It never waits for one, and keeps no responses for
+//! one that is full: such a stream costs *positions*.
+//!
+//! ```text
+//!  stream ── cohort ── cohort     watchers of a stream that watch the same range in
+//!               │         │       the same way and are equally far: one position
+//!             group     group     a distinct range, and its latest events
+//!                \       /
+//!               range index       key -> groups
+//! ```
+//! A batch's changes are put into the logs of the groups they concern, encoded
+//! once, and the cohorts of these groups get in line at their streams. Streams that
+//! have something to be told and room for it take turns of one chunk. A cohort
+//! reads on in its group's log; when it is too far behind for that, a piece of
+//! history from the store in each turn.
 //!
 //! Promises, per watcher: events come in the order of revisions, each once,
-//! those of one revision together, none is left out; `created` comes first.
+//! those of one revision together, none is left out; `created` comes first. A
+//! stream keeps at most [`STREAM_CHUNKS`] chunks and one response, whatever its
+//! client does.
 
 mod actor;
+mod cohort;
 mod core;
+mod encode;
+mod group;
 mod handle;
-mod matcher;
 mod metrics;
-mod respond;
+mod range_index;
+mod requests;
+mod serve;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use prost::Message;
-use tokio::sync::mpsc::{OwnedPermit, Sender};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::Sender;
 
 pub use actor::{HubEdges, WatchHub};
 pub use core::{HubCore, HubSettings, Outbox};
+pub use encode::EventBlock;
 pub use handle::{WatchDoor, WatchHandle};
 pub use metrics::HubMetrics;
 
@@ -36,8 +56,8 @@ use crate::mvcc::{EventBatch, View};
 /// Tells streams apart.
 pub type StreamId = u64;
 
-/// Responses that may wait in one stream's channel.
-pub const STREAM_RESPONSES: usize = 32;
+/// Chunks that may wait in one stream's channel.
+pub const STREAM_CHUNKS: usize = 4;
 
 /// Requests of one stream that may be asked together.
 pub const REQUESTS_TOGETHER: usize = 64;
@@ -56,16 +76,6 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// One response.
-    pub fn of(response: &WatchResponse) -> Self {
-        let length = response.encoded_len();
-        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
-        bytes.put_u8(0);
-        bytes.put_u32(u32::try_from(length).expect("a response is far below 4 GiB"));
-        response.encode_raw(&mut bytes);
-        Self { parts: vec![bytes.freeze()], responses: 1 }
-    }
-
     /// The responses themselves; `None` when the parts are not whole responses,
     /// which no chunk of the hub's is.
     pub fn decode(&self) -> Option<Vec<WatchResponse>> {
@@ -105,18 +115,17 @@ pub enum HubMessage {
         /// The new stream.
         stream: StreamId,
         /// Its channel.
-        responses: Sender<Chunk>,
+        chunks: Sender<Chunk>,
     },
-    /// A stream asks for something. The slot in its own channel, taken before
-    /// asking, is where the answer goes: a client that does not read its
-    /// answers cannot make the hub hold them.
-    Request {
+    /// A stream asks for something.
+    Requests {
         /// The stream.
         stream: StreamId,
-        /// What it asks.
-        request: StreamRequest,
-        /// Room for the answer.
-        slot: OwnedPermit<Chunk>,
+        /// What it asks, at most [`REQUESTS_TOGETHER`].
+        requests: Vec<StreamRequest>,
+        /// Given back when the answers have left, so that a client that does not
+        /// read its answers cannot make the hub hold them.
+        asking: OwnedSemaphorePermit,
     },
     /// A stream has ended.
     Close {
@@ -126,7 +135,7 @@ pub enum HubMessage {
 }
 
 /// What a stream can ask for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum StreamRequest {
     /// Begin to watch.
     Create(WatchCreateRequest),

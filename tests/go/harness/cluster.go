@@ -247,6 +247,20 @@ func (c *Cluster) WaitHealthy(t testing.TB) {
 	}
 }
 
+// CatchUp returns when every running member of the server's cluster has what was
+// acknowledged before the call, through whichever of them: what a test does next
+// may go to a member that is otherwise a moment behind. A test needs it between a
+// step through a client of all members and one that does not wait by itself, as
+// serializable reads, watches from a revision and the like do not.
+func (s *Server) CatchUp(t testing.TB) {
+	t.Helper()
+	for _, m := range append([]*Server{s}, s.fellows...) {
+		if !m.Exited() {
+			m.WaitReady(t)
+		}
+	}
+}
+
 // Launch starts the process and does not wait until it serves.
 func (s *Server) Launch(t testing.TB) {
 	t.Helper()

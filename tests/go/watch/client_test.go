@@ -24,6 +24,7 @@ func TestClientCompactedWatch(t *testing.T) {
 	}
 	_, err := c.Compact(ctx, 4)
 	harness.Fatal(t, err)
+	s.CatchUp(t) // a member that does not know of the compaction yet still has it all
 	watch := c.Watch(ctx, "a", clientv3.WithRev(2))
 	reply := <-watch
 	harness.Equal(t, "canceled", reply.Canceled, true)

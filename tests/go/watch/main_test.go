@@ -32,6 +32,8 @@ type fixture struct {
 	stream  pb.Watch_WatchClient
 	replies chan *pb.WatchResponse
 	ended   chan error
+	// late is how many answers to progress requests may still come unasked for.
+	late int
 }
 
 func fresh(t testing.TB, flags ...string) *fixture { return on(t, harness.Start(t, flags...)) }
@@ -98,15 +100,25 @@ func (f *fixture) progress() {
 
 func (f *fixture) next() *pb.WatchResponse {
 	f.Helper()
-	select {
-	case reply := <-f.replies:
-		return reply
-	case err := <-f.ended:
-		f.Fatalf("the stream ended: %v", err)
-	case <-f.ctx.Done():
-		f.Fatal("no reply came")
+	for {
+		select {
+		case reply := <-f.replies:
+			if f.late > 0 && isProgress(reply) {
+				f.late--
+				continue
+			}
+			return reply
+		case err := <-f.ended:
+			f.Fatalf("the stream ended: %v", err)
+		case <-f.ctx.Done():
+			f.Fatal("no reply came")
+		}
 	}
-	return nil
+}
+
+// isProgress says whether a reply answers a progress request.
+func isProgress(r *pb.WatchResponse) bool {
+	return r.WatchId == -1 && !r.Created && !r.Canceled && len(r.Events) == 0
 }
 
 // none checks that nothing arrives for a while.

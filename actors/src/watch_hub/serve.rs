@@ -1,0 +1,255 @@
+//! Turns: a stream that has room is sent one chunk, then it is another one's turn.
+
+use std::mem;
+
+use castd_proto::etcdserverpb::WatchResponse;
+
+use super::cohort::{Sending, Watcher};
+use super::core::{HubCore, Outbox};
+use super::encode::{ChunkBuilder, Head, Section, encode, encode_with_previous};
+use super::requests::NO_WATCHER;
+
+/// What a cohort is to be told next.
+enum Next {
+    /// These events, which are all it wants up to this revision.
+    Events(Section, i64),
+    /// That what it has not seen is gone.
+    Compacted,
+}
+
+impl HubCore {
+    /// Serves the stream whose turn it is. False when there is none.
+    pub fn turn(&mut self, out: &mut impl Outbox) -> bool {
+        let Some(slot) = self.ready.pop_front() else { return false };
+        let Some(stream) = self.streams.get_mut(slot as usize) else { return true };
+        stream.ready = false;
+        let id = stream.id;
+        if !stream.wants_a_turn(self.view.revision()) {
+            return true;
+        }
+        if !out.has_room(id) {
+            stream.waiting = true;
+            out.await_room(id);
+            return true;
+        }
+        let mut chunk = ChunkBuilder::default();
+        if !stream.answers.is_empty() {
+            stream.answers.drain(..).for_each(|answer| chunk.message(&answer));
+            stream.answers = Vec::new();
+            out.answered(id);
+        }
+        self.fill(slot, &mut chunk);
+        if !chunk.is_empty() {
+            out.send(id, chunk.build());
+        }
+        if self.streams[slot as usize].wants_a_turn(self.view.revision()) {
+            self.rouse(slot);
+        }
+        true
+    }
+
+    fn fill(&mut self, slot: u32, chunk: &mut ChunkBuilder) {
+        let mut pieces = 0;
+        while chunk.has_space() {
+            let stream = &self.streams[slot as usize];
+            let Some(cohort) = stream.queue.front().copied() else { break };
+            if stream.sending.is_none() {
+                if self.cohorts[cohort as usize].from_store && mem::replace(&mut pieces, 1) > 0 {
+                    return;
+                }
+                match self.next_section(cohort) {
+                    Next::Events(section, upto) => {
+                        let sending = Sending { section, upto, served: 0 };
+                        self.streams[slot as usize].sending = Some(sending);
+                    }
+                    Next::Compacted => {
+                        self.cancel_compacted(slot, cohort, chunk);
+                        continue;
+                    }
+                }
+            }
+            if !self.send(slot, cohort, chunk) {
+                return;
+            }
+        }
+        self.tell_progress(slot, chunk);
+    }
+
+    /// What comes next for a cohort: from its group's log, or from the store when
+    /// it is too far behind for that.
+    fn next_section(&mut self, number: u32) -> Next {
+        let revision = self.view.revision();
+        let cohort = &mut self.cohorts[number as usize];
+        if !cohort.from_store {
+            let group = self.groups.get_mut(cohort.group);
+            if let Some((section, upto)) = group.section(cohort.way, cohort.next, revision) {
+                return Next::Events(section, upto);
+            }
+            cohort.from_store = true;
+        }
+        if cohort.next < self.compact_revision {
+            return Next::Compacted;
+        }
+        let range = &self.groups.get(cohort.group).range;
+        let changes = self.view.changes(range, cohort.next, self.settings.piece);
+        let way = cohort.way;
+        let events: Vec<_> = changes
+            .records
+            .iter()
+            .filter(|record| way.wants(record.is_tombstone()))
+            .map(|record| match way.prev_kv {
+                true => encode_with_previous(record, &self.view),
+                false => encode(record, None),
+            })
+            .collect();
+        Next::Events(Section::of(&events), changes.next - 1)
+    }
+
+    /// Sends the front cohort's response to those of its watchers who have not got
+    /// it, as far as the chunk has space. Whether all have it.
+    fn send(&mut self, slot: u32, number: u32, chunk: &mut ChunkBuilder) -> bool {
+        self.renew_head();
+        let cohort = &mut self.cohorts[number as usize];
+        let stream = &mut self.streams[slot as usize];
+        let Some(sending) = &mut stream.sending else { return true };
+        if !sending.section.is_empty() {
+            let fragment = cohort.way.fragment.then_some(self.settings.fragment_bytes);
+            let before = sending.served;
+            let waiting = &mut cohort.watchers[before as usize..];
+            chunk.expect(&sending.section, waiting.len());
+            for watcher in waiting {
+                if !chunk.events(&self.head.2, watcher.id, &sending.section, fragment) {
+                    break;
+                }
+                watcher.spoken = true;
+                sending.served += 1;
+            }
+            let served = (sending.served - before) as usize;
+            self.backlog.sent(served * sending.section.events());
+            if (sending.served as usize) < cohort.watchers.len() {
+                return false;
+            }
+        }
+        let upto = sending.upto;
+        stream.sending = None;
+        self.advance(slot, number, upto + 1);
+        true
+    }
+
+    /// The front cohort has been sent everything before `next`.
+    fn advance(&mut self, slot: u32, number: u32, next: i64) {
+        let cohort = &mut self.cohorts[number as usize];
+        let stream = &mut self.streams[slot as usize];
+        stream.queue.pop_front();
+        self.backlog.advance_some(cohort.watchers.len(), cohort.next, next);
+        cohort.next = next;
+        if next <= self.view.revision() && !cohort.watchers.is_empty() {
+            // Others of this stream come first.
+            stream.queue.push_back(number);
+            return;
+        }
+        cohort.queued = false;
+        cohort.from_store = false;
+        self.backlog.leave(cohort.watchers.len(), next);
+        self.groups.leave(cohort.group);
+        self.settle(slot, number);
+    }
+
+    /// A cohort that has everything joins the main one, if that has everything too.
+    fn settle(&mut self, slot: u32, number: u32) {
+        let revision = self.view.revision();
+        let cohort = &self.cohorts[number as usize];
+        if cohort.watchers.is_empty() {
+            return self.disband(number);
+        }
+        let stream = &mut self.streams[slot as usize];
+        let main = *stream.mains.entry((cohort.group, cohort.way)).or_insert(number);
+        if main == number || !self.cohorts[main as usize].is_at(cohort.next, revision) {
+            return;
+        }
+        let lengths = [main, number].map(|at| self.cohorts[at as usize].watchers.len());
+        let (from, to) = if lengths[0] < lengths[1] { (main, number) } else { (number, main) };
+        stream.mains.insert((cohort.group, cohort.way), to);
+        let movers = mem::take(&mut self.cohorts[from as usize].watchers);
+        let watchers = &mut self.cohorts[to as usize].watchers;
+        for watcher in movers {
+            stream.watchers.insert(watcher.id, (to, super::core::number(watchers.len())));
+            watchers.push(watcher);
+        }
+        self.disband(from);
+    }
+
+    /// Ends watchers of the front cohort, as many as the chunk has space for.
+    fn cancel_compacted(&mut self, slot: u32, number: u32, chunk: &mut ChunkBuilder) {
+        // As etcd has it: no reason in words, and no revision in the header.
+        let header = Some(self.header(0));
+        let cohort = &mut self.cohorts[number as usize];
+        let stream = &mut self.streams[slot as usize];
+        while chunk.has_space()
+            && let Some(Watcher { id, .. }) = cohort.watchers.pop()
+        {
+            chunk.message(&WatchResponse {
+                header,
+                watch_id: id,
+                canceled: true,
+                compact_revision: self.compact_revision,
+                ..WatchResponse::default()
+            });
+            stream.watchers.remove(&id);
+            stream.notify.remove(&id);
+            self.backlog.leave(1, cohort.next);
+            self.backlog.watchers(-1);
+        }
+        if cohort.watchers.is_empty() {
+            self.advance(slot, number, self.compact_revision);
+        }
+    }
+
+    /// Tells how far the stream is, and single watchers, if it is time for that.
+    fn tell_progress(&mut self, slot: u32, chunk: &mut ChunkBuilder) {
+        let revision = self.view.revision();
+        let stream = &self.streams[slot as usize];
+        if let Some(due) = stream.progress {
+            let behind = stream.queue.iter().map(|at| self.cohorts[*at as usize].next).min();
+            let reached = behind.map_or(revision, |next| next - 1);
+            if stream.watchers.is_empty() {
+                self.streams[slot as usize].progress = None;
+            } else if reached >= due && chunk.has_space() {
+                let header = Some(self.header(reached));
+                let watch_id = NO_WATCHER;
+                chunk.message(&WatchResponse { header, watch_id, ..WatchResponse::default() });
+                self.streams[slot as usize].progress = None;
+            }
+        }
+        self.notify(slot, chunk);
+    }
+
+    /// Goes on with a round of telling silent watchers how far they are.
+    fn notify(&mut self, slot: u32, chunk: &mut ChunkBuilder) {
+        let header = Some(self.header(self.view.revision()));
+        let stream = &mut self.streams[slot as usize];
+        let Some(begin) = stream.notifying else { return };
+        for id in stream.notify.range(begin..) {
+            if !chunk.has_space() {
+                stream.notifying = Some(*id);
+                return;
+            }
+            let Some((at, place)) = stream.watchers.get(id) else { continue };
+            let cohort = &mut self.cohorts[*at as usize];
+            let silent = !mem::take(&mut cohort.watchers[*place as usize].spoken);
+            if silent && !cohort.queued {
+                let watch_id = *id;
+                chunk.message(&WatchResponse { header, watch_id, ..WatchResponse::default() });
+            }
+        }
+        stream.notifying = None;
+    }
+
+    /// Encodes the header of events anew when it says something else now.
+    fn renew_head(&mut self) {
+        let (revision, term) = (self.view.revision(), self.term);
+        if (self.head.0, self.head.1) != (revision, term) {
+            self.head = (revision, term, Head::new(&self.header(revision)));
+        }
+    }
+}
