@@ -10,6 +10,9 @@
 
 mod actor;
 mod block;
+mod changes;
+#[cfg(test)]
+mod changes_tests;
 mod checkpoint;
 mod hash;
 mod index;
@@ -35,6 +38,7 @@ mod view;
 
 pub use actor::{Mvcc, MvccEdges, SealPolicy};
 pub(crate) use block::Block;
+pub use changes::{Changes, PieceLimits};
 pub use checkpoint::{Origin, StoreMeta};
 pub use hash::HashKv;
 pub use index::Entry;
