@@ -254,12 +254,15 @@ func (c *Cluster) WaitHealthy(t testing.TB) {
 // serializable reads, watches from a revision and the like do not.
 func (s *Server) CatchUp(t testing.TB) {
 	t.Helper()
-	for _, m := range append([]*Server{s}, s.fellows...) {
+	for _, m := range s.All() {
 		if !m.Exited() {
 			m.WaitReady(t)
 		}
 	}
 }
+
+// All are the server and the other members of its cluster.
+func (s *Server) All() []*Server { return append([]*Server{s}, s.fellows...) }
 
 // Launch starts the process and does not wait until it serves.
 func (s *Server) Launch(t testing.TB) {
