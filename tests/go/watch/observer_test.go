@@ -449,3 +449,6 @@ func samePair(a, b *mvccpb.KeyValue) bool {
 	return bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Value, b.Value) && a.CreateRevision == b.CreateRevision &&
 		a.ModRevision == b.ModRevision && a.Version == b.Version && a.Lease == b.Lease
 }
+
+// last is the revision of the last event.
+func (h history) last() int64 { return h[len(h)-1].Kv.ModRevision }

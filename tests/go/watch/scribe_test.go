@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -33,11 +34,16 @@ type scribe struct {
 
 // write starts a scribe whose own keys are name/0, name/1, …
 func write(t testing.TB, c *clientv3.Client, name string, others func(n int) []clientv3.Op) *scribe {
+	return writeSome(t, c, name, math.MaxInt, others)
+}
+
+// writeSome starts a scribe that ends after some writes.
+func writeSome(t testing.TB, c *clientv3.Client, name string, limit int, others func(n int) []clientv3.Op) *scribe {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &scribe{TB: t, client: c, name: name, others: others, stop: cancel, noted: map[int64]string{}}
 	t.Cleanup(s.end)
 	s.all.Go(func() {
-		for n := 0; ctx.Err() == nil; n++ {
+		for n := 0; n < limit && ctx.Err() == nil; n++ {
 			s.one(ctx, n)
 		}
 	})
