@@ -136,21 +136,23 @@ func TestCancelWhileEventsFlow(t *testing.T) {
 	}
 }
 
-// large writes transactions of big values, overwrites them in two, and deletes
-// all at once: with the pairs before, some replies need fragments.
+// largeRequests is a limit that a transaction of large just keeps to. With the
+// pairs before, its events are twice as much, and more than a reply may hold, which
+// is half a MiB more than a request.
+const largeRequests = 600 << 10
+
+// large overwrites a hundred big values at once; every fourth time they are deleted.
 func large(n int) []clientv3.Op {
-	const keys, size = 100, 13_000
-	value := strings.Repeat(fmt.Sprint(n%10), size)
-	var ops []clientv3.Op
-	switch n % 3 {
-	case 0, 1:
-		for i := range keys {
-			ops = append(ops, clientv3.OpPut(fmt.Sprintf("large/%03d", i), value))
-		}
-	case 2:
-		ops = append(ops, clientv3.OpDelete("large/", clientv3.WithPrefix()))
+	const keys, size = 100, 5_900
+	if n%4 == 3 {
+		return []clientv3.Op{clientv3.OpDelete("large/", clientv3.WithPrefix())}
 	}
-	return append(ops, clientv3.OpPut("large", fmt.Sprint(n)))
+	value := strings.Repeat(fmt.Sprint(n%10), size)
+	ops := make([]clientv3.Op, keys)
+	for i := range ops {
+		ops[i] = clientv3.OpPut(fmt.Sprintf("large/%03d", i), value)
+	}
+	return ops
 }
 
 // One key and one prefix are watched in every way at once, on one stream, with
@@ -158,7 +160,7 @@ func large(n int) []clientv3.Op {
 // asked for, as it asked for it.
 func TestEveryWayOnOneStream(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := harness.Start(t, fmt.Sprintf("--max-request-bytes=%d", largeRequests))
 	o := observe(t, s)
 	filters := [][]pb.WatchCreateRequest_FilterType{
 		nil,
@@ -175,9 +177,14 @@ func TestEveryWayOnOneStream(t *testing.T) {
 			req.StartRevision, req.PrevKv, req.Fragment, req.Filters = start, i%2 == 1, i/2%2 == 1, filters[i/4%4]
 			o.watch(req)
 		}
+		for range 10 { // replies in fragments, one after the other
+			o.watch(&pb.WatchCreateRequest{Key: []byte("large"), RangeEnd: []byte("large0"), StartRevision: start, PrevKv: true, Fragment: true})
+		}
 		o.allCreated()
 	}
 	all(0)
+	c := s.Client(t)
+	small := write(t, c, "small", func(int) []clientv3.Op { return []clientv3.Op{clientv3.OpPut("small", "v")} })
 	var passing sync.WaitGroup
 	stop := make(chan struct{})
 	passing.Go(func() {
@@ -188,25 +195,24 @@ func TestEveryWayOnOneStream(t *testing.T) {
 			default:
 			}
 			// Answers to these may not come between fragments.
-			o.cancelID(int64(1000 + i - 10))
-			o.watch(&pb.WatchCreateRequest{Key: []byte("large"), WatchId: int64(1000 + i)})
+			o.cancelID(int64(1000 + i - 50))
+			o.watch(&pb.WatchCreateRequest{Key: []byte("small"), WatchId: int64(1000 + i)})
 			o.wait("the oldest are created", func() error {
-				if len(o.asked) > 5 {
+				if len(o.asked) > 20 {
 					return harness.ErrNotYet
 				}
 				return nil
 			})
 		}
 	})
-	c := s.Client(t)
-	before := writeSome(t, c, "before", 4, large)
+	before := writeSome(t, c, "before", 6, large)
 	before.all.Wait()
 	all(1)
-	after := writeSome(t, c, "after", 3, large)
+	after := writeSome(t, c, "after", 4, large)
 	after.all.Wait()
 	close(stop)
 	passing.Wait()
-	h := finish(t, s, before, after)
+	h := finish(t, s, before, after, small)
 	o.reach(h.last())
 	o.wantExactly(h)
 	if o.parts == 0 {
