@@ -19,7 +19,7 @@ type crush struct {
 // startCrush opens watches of a key, which is going to be put so many times.
 func startCrush(t testing.TB, s *harness.Server, key string, watches, puts int) *crush {
 	t.Helper()
-	stream, err := pb.NewWatchClient(dial(t, s)).Watch(harness.Context(t, 4*testTimeout))
+	stream, err := pb.NewWatchClient(dial(t, s)).Watch(harness.Context(t, 2*testTimeout))
 	harness.Fatal(t, err)
 	c := &crush{stream: stream, created: make(chan error, 1), done: make(chan error, 1)}
 	go func() { c.done <- c.count(watches, puts) }()

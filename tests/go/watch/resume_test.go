@@ -163,7 +163,7 @@ func watchThroughAll(ctx context.Context, t *testing.T, s *harness.Server) []*re
 func TestClientResumesAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t)
-	ctx := harness.Context(t, 4*testTimeout)
+	ctx := harness.Context(t, 2*testTimeout)
 	watches := watchThroughAll(ctx, t, s)
 	writes := write(t, s.Client(t), "own", hot)
 	for _, m := range s.All() {
@@ -188,7 +188,7 @@ func TestClientResumesAcrossRestarts(t *testing.T) {
 func TestClientResumesAcrossCuts(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t)
-	ctx := harness.Context(t, 4*testTimeout)
+	ctx := harness.Context(t, 2*testTimeout)
 	var proxies []*harness.Proxy
 	for _, m := range s.All() {
 		proxies = append(proxies, harness.StartProxy(t, m))
