@@ -300,15 +300,7 @@ func (f *fixture) askProgress() *pb.WatchResponse {
 
 func TestProgressNotify(t *testing.T) {
 	t.Parallel()
-	probe := harness.Shared(t)
-	flag := "--watch-progress-notify-interval=200ms"
-	if probe.Older("3.6") {
-		flag = "--experimental-watch-progress-notify-interval=200ms"
-	}
-	if probe.Older("3.5") {
-		t.Skip("etcd 3.4 has no flag for the interval")
-	}
-	f := fresh(t, flag)
+	f := fresh(t, progressFlag(t, "200ms"))
 	idle := f.created(&pb.WatchCreateRequest{Key: []byte("a"), ProgressNotify: true})
 	f.created(key("a")) // does not want any
 	f.put("b", "1")
