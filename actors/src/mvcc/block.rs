@@ -51,8 +51,8 @@ impl Block {
 
     /// The record at `slot`, which must be below [`Block::len`].
     pub fn record(&self, slot: usize) -> Record {
-        let bytes = self.data.slice(self.start(slot)..self.ends[slot] as usize);
-        record::decode(&bytes).expect("a block's records were whole when it was built or checked")
+        record::decode(&self.data, self.start(slot)..self.ends[slot] as usize)
+            .expect("a block's records were whole when it was built or checked")
     }
 
     /// The revision of the record at `slot`.
@@ -69,6 +69,11 @@ impl Block {
 
     /// The slot of the record at `revision`.
     pub fn find(&self, revision: Revision) -> Option<usize> {
+        // Where every revision is one change, its distance is its slot.
+        let distance = usize::try_from(revision.main.saturating_sub(self.first.main)).ok()?;
+        if distance < self.len() && self.revision(distance) == revision {
+            return Some(distance);
+        }
         let slot = self.lower_bound(revision);
         (slot < self.len() && self.revision(slot) == revision).then_some(slot)
     }
@@ -125,7 +130,7 @@ impl Block {
             if end <= start || end > data.len() {
                 return Err(CodecError::OutOfRange);
             }
-            let revision = record::decode(&data.slice(start..end))?.revision;
+            let revision = record::decode(&data, start..end)?.revision;
             if revision <= last {
                 return Err(CodecError::Invalid("revisions are out of order".to_owned()));
             }
