@@ -11,9 +11,9 @@ use futures::stream;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::core::{HubCore, HubSettings, Outbox};
+use super::core::{HubCore, HubSettings, Outbox, Room};
 use super::metrics::{HubMetrics, Timeline};
-use super::{Chunk, HubMessage, StreamId};
+use super::{Chunk, HubMessage, STREAM_CHUNKS, StreamId};
 use crate::mvcc::View;
 use crate::raft_node::RaftStatus;
 use crate::shared::{Outlet, Published, panic_text};
@@ -41,11 +41,11 @@ struct Rooms {
 
 impl Rooms {
     /// Tells when there is room for a stream, or when it has ended.
-    fn watch(&self, stream: StreamId, chunks: Sender<Chunk>) {
+    fn watch(&self, stream: StreamId, places: usize, chunks: Sender<Chunk>) {
         let rooms = self.clone();
         actix::spawn(async move {
-            // The room is given back at once: the stream's turn takes it.
-            drop(chunks.reserve_owned().await);
+            // The places are given back at once: the stream's turn takes one.
+            drop(chunks.reserve_many(places).await);
             rooms.streams.borrow_mut().push(stream);
             rooms.some.notify_one();
         });
@@ -72,9 +72,9 @@ struct Streams {
 }
 
 impl Outbox for Streams {
-    fn has_room(&self, stream: StreamId) -> bool {
+    fn has_room(&self, stream: StreamId, room: Room) -> bool {
         let outgoing = self.streams.get(&stream);
-        outgoing.is_none_or(|to| to.chunks.capacity() > 0 || to.chunks.is_closed())
+        outgoing.is_none_or(|to| to.chunks.capacity() >= places(room) || to.chunks.is_closed())
     }
 
     fn send(&mut self, stream: StreamId, chunk: Chunk) {
@@ -85,9 +85,9 @@ impl Outbox for Streams {
         }
     }
 
-    fn await_room(&mut self, stream: StreamId) {
+    fn await_room(&mut self, stream: StreamId, room: Room) {
         if let Some(outgoing) = self.streams.get(&stream) {
-            self.rooms.watch(stream, outgoing.chunks.clone());
+            self.rooms.watch(stream, places(room), outgoing.chunks.clone());
         }
     }
 
@@ -95,6 +95,14 @@ impl Outbox for Streams {
         if let Some(outgoing) = self.streams.get_mut(&stream) {
             outgoing.asking = None;
         }
+    }
+}
+
+/// Places in a stream's channel that make up such a room.
+fn places(room: Room) -> usize {
+    match room {
+        Room::Any => 1,
+        Room::All => STREAM_CHUNKS,
     }
 }
 

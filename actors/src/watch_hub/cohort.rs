@@ -9,6 +9,7 @@ use castd_proto::etcdserverpb::watch_create_request::FilterType;
 use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::StreamId;
+use super::core::Room;
 use super::encode::Section;
 
 /// How a watcher wants to see what it watches.
@@ -108,6 +109,8 @@ pub(super) struct Stream {
     pub(super) ready: bool,
     /// It waits for room in its channel.
     pub(super) waiting: bool,
+    /// The room it needs to be sent more.
+    pub(super) needs: Room,
     next_id: i64,
 }
 
@@ -125,6 +128,7 @@ impl Stream {
             notifying: None,
             ready: false,
             waiting: false,
+            needs: Room::Any,
             next_id: 0,
         }
     }

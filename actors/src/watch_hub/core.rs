@@ -41,17 +41,26 @@ impl HubSettings {
     }
 }
 
+/// What a stream needs to be sent more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// A place in its channel.
+    Any,
+    /// All places: what is in there is larger than the usual chunk.
+    All,
+}
+
 /// Where responses go.
 pub trait Outbox {
     /// Whether a stream's channel takes a chunk now. That of a stream that has
     /// ended takes everything.
-    fn has_room(&self, stream: StreamId) -> bool;
+    fn has_room(&self, stream: StreamId, room: Room) -> bool;
 
     /// Sends a chunk to a stream that has room.
     fn send(&mut self, stream: StreamId, chunk: Chunk);
 
     /// Asks for [`HubCore::room`] when the stream has room again.
-    fn await_room(&mut self, stream: StreamId);
+    fn await_room(&mut self, stream: StreamId, room: Room);
 
     /// What the stream asked last is answered.
     fn answered(&mut self, stream: StreamId);

@@ -171,6 +171,11 @@ impl ChunkBuilder {
         self.responses == 0
     }
 
+    /// Whether it is much larger than it should be, because one response is.
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes > 4 * CHUNK_BYTES
+    }
+
     /// Makes room at once for the responses of up to `watchers` watchers.
     pub(super) fn expect(&mut self, section: &Section, watchers: usize) {
         let each = HEAD_BYTES + section.bytes.len();

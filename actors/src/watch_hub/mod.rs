@@ -22,7 +22,8 @@
 //! Promises, per watcher: events come in the order of revisions, each once,
 //! those of one revision together, none is left out; `created` comes first. A
 //! stream keeps at most [`STREAM_CHUNKS`] chunks and one response, whatever its
-//! client does.
+//! client does. A chunk is larger than usual when one response is, and then
+//! nothing follows until all that came before is taken.
 
 mod actor;
 mod cohort;
@@ -46,7 +47,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 
 pub use actor::{HubEdges, WatchHub};
-pub use core::{HubCore, HubSettings, Outbox};
+pub use core::{HubCore, HubSettings, Outbox, Room};
 pub use encode::EventBlock;
 pub use handle::{WatchDoor, WatchHandle};
 pub use metrics::HubMetrics;

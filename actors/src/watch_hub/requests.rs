@@ -154,11 +154,12 @@ impl HubCore {
 
     fn ask_progress(&mut self, slot: u32, newest: i64) {
         let stream = &mut self.streams[slot as usize];
-        stream.progress = Some(stream.progress.map_or(newest, |due| due.max(newest)));
-        if newest > self.view.revision() {
-            self.progress_asked.push(slot);
-        } else {
+        let revision = self.view.revision();
+        let before = stream.progress.replace(newest);
+        if newest <= revision {
             self.rouse(slot);
+        } else if before.is_none_or(|due| due <= revision) {
+            self.progress_asked.push(slot);
         }
     }
 }

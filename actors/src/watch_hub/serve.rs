@@ -27,9 +27,9 @@ impl HubCore {
         if !stream.wants_a_turn(self.view.revision()) {
             return true;
         }
-        if !out.has_room(id) {
+        if !out.has_room(id, stream.needs) {
             stream.waiting = true;
-            out.await_room(id);
+            out.await_room(id, stream.needs);
             return true;
         }
         let mut chunk = ChunkBuilder::default();
@@ -39,10 +39,12 @@ impl HubCore {
             out.answered(id);
         }
         self.fill(slot, &mut chunk);
+        let stream = &mut self.streams[slot as usize];
+        stream.needs = if chunk.is_large() { Room::All } else { Room::Any };
         if !chunk.is_empty() {
             out.send(id, chunk.build());
         }
-        if self.streams[slot as usize].wants_a_turn(self.view.revision()) {
+        if stream.wants_a_turn(self.view.revision()) {
             self.rouse(slot);
         }
         true

@@ -14,7 +14,7 @@ use castd_proto::etcdserverpb::{
 use castd_proto::mvccpb::{Event, event::EventType};
 use proptest::prelude::*;
 
-use super::{Chunk, HubCore, HubMetrics, HubSettings, Outbox, StreamId, StreamRequest};
+use super::{Chunk, HubCore, HubMetrics, HubSettings, Outbox, Room, StreamId, StreamRequest};
 use crate::cluster::ClusterState;
 use crate::mvcc::{EventBatch, PieceLimits, Record, Store, View};
 use crate::snapshot::through_a_stream;
@@ -34,7 +34,7 @@ struct Rooms {
 }
 
 impl Outbox for Rooms {
-    fn has_room(&self, stream: StreamId) -> bool {
+    fn has_room(&self, stream: StreamId, _: Room) -> bool {
         self.free.get(&stream).is_some_and(|free| *free > 0)
     }
 
@@ -47,7 +47,7 @@ impl Outbox for Rooms {
         self.chunks.push((stream, chunk));
     }
 
-    fn await_room(&mut self, stream: StreamId) {
+    fn await_room(&mut self, stream: StreamId, _: Room) {
         assert!(self.awaited.insert(stream), "room is asked for once");
     }
 
