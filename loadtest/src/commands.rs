@@ -77,14 +77,18 @@ fn run_mixed(args: &MixedArgs) -> Result<bool, LoadError> {
 }
 
 fn run_watch(args: &WatchArgs) -> Result<bool, LoadError> {
-    let keys = if args.own_keys { args.watchers } else { 1 };
+    let scenario = args.scenario()?;
+    let watchers = args.watchers.max(1) as usize;
     let key_bytes = args.key_prefix.len() + WATCHED_KEY_DIGITS;
+    let keys = scenario.keys(watchers);
     let options = WatchOptions {
-        watchers: args.watchers as usize,
+        scenario,
+        watchers,
         streams: args.streams.get(),
-        connections: args.watch_connections.get(),
+        connections: args.load.connections.get(),
         space: KeySpace::new(&args.key_prefix, key_bytes, keys, Order::Sequential)?,
         value_bytes: args.values.value_size,
+        ahead: args.ahead,
         grace: args.grace,
     };
     finish(&watch::run(&options, &args.load.plan(&args.output))?, &args.output)

@@ -116,6 +116,12 @@ impl KeyTable {
         let start = index as usize * self.key_bytes;
         self.all.slice(start..start + self.key_bytes)
     }
+
+    /// Whether `key` is the key of that index.
+    pub(crate) fn has(&self, index: u64, key: &[u8]) -> bool {
+        let start = index as usize * self.key_bytes;
+        self.all.get(start..start + self.key_bytes) == Some(key)
+    }
 }
 
 /// Chooses the next key's index.
@@ -193,6 +199,7 @@ mod tests {
             let key = table.key(index);
             assert_eq!(key.len(), 6);
             assert_eq!(key, space.key(index));
+            assert!(table.has(index, &key) && !table.has(index + 1, &key));
             assert!(first <= key && key < end, "{key:?}");
             assert_eq!(space.index(&key), Some(index));
         }

@@ -204,7 +204,7 @@ impl fmt::Display for Report {
             row(out, &format!("  {kind}"), text)?;
         }
         if let Some(watch) = &self.watch {
-            write_watch(out, watch)?;
+            watch.write(out)?;
         }
         row(out, "generator CPU", format!("{:.1} us a call", self.generator.cpu_us_per_call))?;
         if let Some(server) = &self.server {
@@ -218,11 +218,20 @@ impl fmt::Display for Report {
     }
 }
 
-fn row(out: &mut fmt::Formatter<'_>, name: &str, text: impl fmt::Display) -> fmt::Result {
+/// One line of a report for people.
+///
+/// # Errors
+/// As the formatter's.
+pub(crate) fn row(
+    out: &mut fmt::Formatter<'_>,
+    name: &str,
+    text: impl fmt::Display,
+) -> fmt::Result {
     writeln!(out, "  {name:<14} {text}")
 }
 
-fn latency_text(latency: &LatencySummary) -> String {
+/// Latencies in one line, milliseconds.
+pub(crate) fn latency_text(latency: &LatencySummary) -> String {
     format!(
         "p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}  mean {:.3}",
         latency.p50_ms,
@@ -248,26 +257,6 @@ fn write_server(out: &mut fmt::Formatter<'_>, server: &ServerReport) -> fmt::Res
     );
     row(out, "server memory", memory)?;
     row(out, "server writes", format!("{:.0} bytes a call", server.written_bytes_per_call))
-}
-
-fn write_watch(out: &mut fmt::Formatter<'_>, watch: &WatchReport) -> fmt::Result {
-    let setup = format!(
-        "{} on {} streams, {} keys, confirmed in {:.3} s",
-        watch.watchers, watch.streams, watch.keys, watch.setup_seconds
-    );
-    row(out, "watchers", setup)?;
-    row(out, "events", format!("{} ({:.0}/s)", watch.events, watch.events_per_second))?;
-    row(out, "event ms", latency_text(&watch.latency))?;
-    let server =
-        watch.server_cpu_us_per_event.map_or_else(String::new, |cpu| format!("server {cpu:.2}, "));
-    let cpu = format!("{server}generator {:.2} us an event", watch.generator_cpu_us_per_event);
-    row(out, "event CPU", cpu)?;
-    let faults = format!(
-        "{} missing, {} doubled, {} disordered, {} foreign",
-        watch.missing, watch.doubled, watch.disordered, watch.foreign
-    );
-    row(out, "event faults", faults)?;
-    watch.errors.iter().try_for_each(|(text, times)| writeln!(out, "  {times:>8} x {text}"))
 }
 
 /// Bytes in MiB.

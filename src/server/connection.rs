@@ -24,10 +24,13 @@ use super::options::ServerOptions;
 use crate::grpc::{self, Faces, Phase};
 
 /// What a client may send on one stream before it is read, in bytes.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
-/// The same for all streams of a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// The same for all streams of a connection. h2 ends a connection in which too many
+/// small frames wait to be read, and how many it allows follows from this: each costs
+/// up to 256 bytes of half of it. A client may send a stream window full of requests to
+/// watch, of 15 bytes each, without waiting, and that on a dozen streams.
+const CONNECTION_WINDOW_BYTES: u32 = 512 << 20;
 
 /// What h2 takes of one stream's answers before they are sent, in bytes: a client that
 /// stops reading stops its streams there.

@@ -61,6 +61,12 @@ impl Block {
             .expect("a block's records were whole when it was built or checked")
     }
 
+    /// The key of the record at `slot`, looked at without making the record.
+    pub fn key(&self, slot: usize) -> &[u8] {
+        record::key_of(&self.data[self.start(slot)..self.ends[slot] as usize])
+            .expect("a block's records were whole when it was built or checked")
+    }
+
     /// The slot of the record at `revision`.
     pub fn find(&self, revision: Revision) -> Option<usize> {
         let slot = self.lower_bound(revision);
@@ -217,6 +223,7 @@ mod tests {
         let block = block(&records);
         assert_eq!(block.find(Revision::new(4, 1)), Some(2));
         assert_eq!(block.record(2), records[2]);
+        assert_eq!(block.key(1), b"b");
         assert_eq!(block.find(Revision::new(3, 0)), None);
         assert_eq!(block.lower_bound(Revision::new(3, 0)), 1);
         assert_eq!((block.first(), block.last()), (Revision::new(2, 0), Revision::new(4, 1)));

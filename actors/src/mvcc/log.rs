@@ -57,9 +57,11 @@ impl RevisionLog {
 
     /// The blocks that may hold revisions from `from` on, in order.
     pub fn blocks_from(&self, from: Revision) -> impl Iterator<Item = &Arc<Block>> {
-        let chunks = self.sealed.partition_point(|chunk| chunk_last(chunk) < from);
-        let sealed = self.sealed[chunks..].iter().flat_map(|chunk| chunk.iter());
-        sealed.chain(&self.tail).skip_while(move |block| block.last() < from)
+        let chunks = &self.sealed[self.sealed.partition_point(|chunk| chunk_last(chunk) < from)..];
+        let before = |blocks: &[Arc<Block>]| blocks.partition_point(|block| block.last() < from);
+        let first = chunks.first().map_or(0, |chunk| before(chunk));
+        let sealed = chunks.iter().flat_map(|chunk| chunk.iter()).skip(first);
+        sealed.chain(&self.tail[before(&self.tail)..])
     }
 
     /// The records at or behind `from`, in order.

@@ -11,6 +11,8 @@
 mod actor;
 mod block;
 mod changes;
+#[cfg(test)]
+mod changes_tests;
 mod checkpoint;
 mod hash;
 mod index;

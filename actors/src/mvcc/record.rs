@@ -88,6 +88,16 @@ pub(super) fn revision_of(bytes: &[u8]) -> Option<Revision> {
     Some(Revision::new(i64::from_be_bytes(main), u32::from_be_bytes(sub)))
 }
 
+/// The key of the record that fills `bytes`.
+///
+/// # Errors
+/// When the bytes are not a whole record.
+pub(super) fn key_of(bytes: &[u8]) -> Result<&[u8], codec::CodecError> {
+    let body = bytes.get(REVISION_LEN..).ok_or(codec::CodecError::Truncated)?;
+    let body: Body<'_> = codec::read_borrowed(body)?;
+    Ok(body.key)
+}
+
 /// Reads the record that fills `bytes`, keeping slices of it.
 ///
 /// # Errors
@@ -155,6 +165,7 @@ mod tests {
             encode(&record, &mut out);
             let bytes = Bytes::from(out);
             prop_assert_eq!(revision_of(&bytes), Some(record.revision));
+            prop_assert_eq!(key_of(&bytes).unwrap(), record.key.as_ref());
             prop_assert_eq!(decode(&bytes).unwrap(), record);
         }
 
@@ -162,7 +173,10 @@ mod tests {
         fn cut_and_random_bytes_are_refused_or_read_but_never_panic(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let _ = decode(&Bytes::from(bytes));
+            let key = key_of(&bytes).ok().map(<[u8]>::to_vec);
+            if let Ok(record) = decode(&Bytes::from(bytes)) {
+                prop_assert_eq!(key, Some(record.key.to_vec()));
+            }
         }
     }
 

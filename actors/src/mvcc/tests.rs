@@ -156,18 +156,18 @@ fn put(store: &mut Store, model: &mut Model, key: &Bytes, value: u16, lease: u8)
 }
 
 /// Does everything that a defragmentation does.
-fn pack_all(store: &mut Store) {
+pub(super) fn pack_all(store: &mut Store) {
     store.defragment();
     while !store.scrub(50).done {}
 }
 
-fn view(store: &Store) -> View {
+pub(super) fn view(store: &Store) -> View {
     store.view(1, 1, Arc::new(ClusterState::default()))
 }
 
 /// Through the bytes of a checkpoint and back. `fresh` says that every volume
 /// was written now, so that deletions need not be kept any longer.
-fn reload(store: &Store, fresh: bool) -> Store {
+pub(super) fn reload(store: &Store, fresh: bool) -> Store {
     let view = view(store);
     let compact_revision = store.compact_revision();
     let meta = StoreMeta {

@@ -3,13 +3,15 @@
 mod chaos;
 mod options;
 mod parse;
+mod watch;
 
 pub(crate) use chaos::{ChaosArgs, NetworkKind};
 pub(crate) use options::{
     CompareArgs, EmptyArgs, EmptyServerArgs, FillArgs, MixedArgs, OutputArgs, PutArgs, RangeArgs,
-    TxnArgs, WatchArgs, default_threads,
+    TxnArgs, default_threads,
 };
 pub(crate) use parse::size;
+pub(crate) use watch::WatchArgs;
 
 use clap::{Parser, Subcommand};
 

@@ -187,35 +187,6 @@ pub(crate) struct MixedArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Options of `watch`. The load options are those of the putters.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct WatchArgs {
-    /// Watchers.
-    #[arg(long, value_parser = size, default_value = "1000")]
-    pub(crate) watchers: u64,
-    /// Streams the watchers share.
-    #[arg(long, default_value = "100")]
-    pub(crate) streams: NonZeroUsize,
-    /// Connections the streams share; the putters' are --connections.
-    #[arg(long, default_value = "8")]
-    pub(crate) watch_connections: NonZeroUsize,
-    /// Give every watcher a key of its own, put one after the other. Without it all watch one.
-    #[arg(long)]
-    pub(crate) own_keys: bool,
-    /// How long events are waited for after the last put.
-    #[arg(long, value_parser = duration, default_value = "10s")]
-    pub(crate) grace: Duration,
-    /// What every key starts with.
-    #[arg(long, default_value = "watch/")]
-    pub(crate) key_prefix: String,
-    #[command(flatten)]
-    pub(crate) load: LoadArgs,
-    #[command(flatten)]
-    pub(crate) values: ValueArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
 /// Options of `fill`. It ends when all keys are there, whatever the load options say.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FillArgs {

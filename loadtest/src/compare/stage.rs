@@ -24,7 +24,7 @@ use crate::work::mixed::MixedWork;
 use crate::work::put::PutWork;
 use crate::work::range::{RangeWork, Shape};
 use crate::work::txn::{self, TxnWork};
-use crate::work::watch::{self, WatchOptions};
+use crate::work::watch::{self, Scenario, WatchOptions};
 
 /// Size of a key.
 pub(super) const KEY_BYTES: usize = 8;
@@ -252,11 +252,13 @@ fn reads(space: KeySpace, shape: Shape, serializable: bool) -> RangeWork {
 
 fn watch_one_key(watchers: usize, plan: &Plan) -> Result<Report, LoadError> {
     let options = WatchOptions {
+        scenario: Scenario::FanOut,
         watchers,
         streams: watchers.min(100),
         connections: plan.connections,
         space: KeySpace::new("", KEY_BYTES, 1, Order::Sequential)?,
         value_bytes: VALUE_BYTES,
+        ahead: None,
         grace: DRAIN,
     };
     watch::run(&options, &Plan { pace: Pace::Open { rate: WATCHED_RATE }, ..plan.clone() })

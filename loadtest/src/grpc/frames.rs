@@ -65,10 +65,67 @@ impl Frames {
         Ok(Some(self.whole.split_to(length)))
     }
 
-    /// Whether bytes of an unfinished message are left.
-    pub(super) fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.joined.is_empty()
+    /// Checks at the end of a stream that it did not end within a message.
+    ///
+    /// # Errors
+    /// When it did.
+    pub(super) fn ended(&self) -> Result<(), CallError> {
+        whole(self.whole.is_empty() && self.joined.is_empty())
     }
+}
+
+/// Shows the messages of a stream where they lie in its chunks. Only one that is spread over
+/// several chunks is copied, so that a message costs no allocation and no reference count.
+#[derive(Debug, Default)]
+pub(crate) struct Cutter {
+    /// The beginning of a message whose end has not come yet.
+    begun: Vec<u8>,
+}
+
+impl Cutter {
+    /// Takes the next chunk and shows `each` message that ends in it.
+    ///
+    /// # Errors
+    /// That of `each`, a compressed message (none was asked for), or an absurd length.
+    pub(crate) fn cut(
+        &mut self,
+        mut chunk: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        while !self.begun.is_empty() {
+            let wanted = PREFIX_BYTES + message_bytes(&self.begun).unwrap_or(0);
+            let (end, rest) = chunk.split_at((wanted - self.begun.len()).min(chunk.len()));
+            self.begun.extend_from_slice(end);
+            chunk = rest;
+            if is_complete(&self.begun)? {
+                each(&self.begun[PREFIX_BYTES..])?;
+                self.begun.clear();
+            } else if chunk.is_empty() {
+                return Ok(());
+            }
+        }
+        while is_complete(chunk)? {
+            let end = PREFIX_BYTES + message_bytes(chunk).unwrap_or(0);
+            each(&chunk[PREFIX_BYTES..end])?;
+            chunk = &chunk[end..];
+        }
+        self.begun.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    /// Checks at the end of a stream that it did not end within a message.
+    ///
+    /// # Errors
+    /// When it did.
+    pub(crate) fn ended(&self) -> Result<(), CallError> {
+        whole(self.begun.is_empty())
+    }
+}
+
+/// The end of a stream is well where nothing of a message is left.
+fn whole(nothing_left: bool) -> Result<(), CallError> {
+    let within = || CallError::WrongAnswer("the stream ended within a message".into());
+    nothing_left.then_some(()).ok_or_else(within)
 }
 
 /// The length in a message's prefix, once all of the prefix is there.
@@ -114,7 +171,18 @@ mod tests {
                 }
             }
             assert_eq!(seen, bodies, "chunks of {chunk_bytes}");
-            assert!(frames.is_empty());
+            assert!(frames.ended().is_ok());
+
+            let (mut cutter, mut seen) = (Cutter::default(), Vec::new());
+            for chunk in stream.chunks(chunk_bytes) {
+                let keep = |message: &[u8]| {
+                    seen.push(message.to_vec());
+                    Ok(())
+                };
+                cutter.cut(chunk, keep).unwrap();
+            }
+            assert_eq!(seen, bodies, "cut from chunks of {chunk_bytes}");
+            assert!(cutter.ended().is_ok());
         }
     }
 
@@ -124,9 +192,13 @@ mod tests {
         let mut frames = Frames::default();
         frames.push(Bytes::copy_from_slice(&bytes[..7]));
         assert_eq!(frames.next().unwrap(), None);
-        assert!(!frames.is_empty());
+        assert!(frames.ended().is_err());
         frames.push(Bytes::copy_from_slice(&bytes[7..]));
         assert_eq!(frames.next().unwrap().unwrap(), "half");
+
+        let mut cutter = Cutter::default();
+        cutter.cut(&bytes[..7], |_| panic!("it is not whole")).unwrap();
+        assert!(cutter.ended().is_err());
     }
 
     #[test]
@@ -134,6 +206,8 @@ mod tests {
         let mut frames = Frames::default();
         frames.push(Bytes::from_static(&[1, 0, 0, 0, 1, 9]));
         assert!(matches!(frames.next(), Err(CallError::WrongAnswer(_))));
+        let cut = Cutter::default().cut(&[1, 0, 0, 0, 1, 9], |_| Ok(()));
+        assert!(matches!(cut, Err(CallError::WrongAnswer(_))));
     }
 
     #[test]

@@ -11,11 +11,16 @@ use h2::client::SendRequest;
 use http::uri::Authority;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::CallError;
 
 /// Receive window of a stream and of a connection: bulk answers never wait for an update.
 const WINDOW_BYTES: u32 = 16 << 20;
+/// Receive window of a stream in HTTP/2 when nobody says otherwise; Go's clients have it too.
+const SMALL_WINDOW_BYTES: u32 = 65_535;
+/// The largest window there is.
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 /// Largest frame the server may send.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// How long an attempt that failed keeps the next one waiting.
@@ -59,10 +64,34 @@ impl FromStr for Endpoint {
     }
 }
 
+/// How much a server may send ahead of its reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Windows {
+    stream_bytes: u32,
+    connection_bytes: u32,
+}
+
+impl Windows {
+    /// So large that nothing ever waits for them.
+    pub(crate) const LARGE: Self =
+        Self { stream_bytes: WINDOW_BYTES, connection_bytes: WINDOW_BYTES };
+
+    /// Those of a client that stops a server soon: 64 KiB a stream. That of the connection lets
+    /// all of its `streams` be stopped and others still go on, as with Go's clients, which give
+    /// room of the connection back whether or not a stream is read.
+    pub(crate) fn small(streams: usize) -> Self {
+        let streams = u32::try_from(streams).unwrap_or(u32::MAX).saturating_add(1);
+        let connection_bytes = SMALL_WINDOW_BYTES.saturating_mul(streams).min(WINDOW_BYTES_MAX);
+        Self { stream_bytes: SMALL_WINDOW_BYTES, connection_bytes }
+    }
+}
+
 /// A connection that many clients of one thread share.
 #[derive(Debug)]
 pub(crate) struct Link {
     endpoint: Endpoint,
+    windows: Windows,
+    session: RefCell<Option<AbortHandle>>,
     sender: RefCell<Option<SendRequest<Bytes>>>,
     generation: Cell<u64>,
     connecting: Cell<bool>,
@@ -75,9 +104,22 @@ impl Link {
     /// # Errors
     /// When the server cannot be reached or does not speak HTTP/2.
     pub(crate) async fn connect(endpoint: Endpoint) -> Result<Rc<Self>, CallError> {
-        let sender = handshake(&endpoint).await?;
+        Self::connect_with(endpoint, Windows::LARGE).await
+    }
+
+    /// Connects with windows of a certain size.
+    ///
+    /// # Errors
+    /// As [`Link::connect`].
+    pub(crate) async fn connect_with(
+        endpoint: Endpoint,
+        windows: Windows,
+    ) -> Result<Rc<Self>, CallError> {
+        let (sender, session) = handshake(&endpoint, windows).await?;
         Ok(Rc::new(Self {
             endpoint,
+            windows,
+            session: RefCell::new(Some(session)),
             sender: RefCell::new(Some(sender)),
             generation: Cell::new(1),
             connecting: Cell::new(false),
@@ -96,7 +138,7 @@ impl Link {
     }
 
     /// The number of the present connection: handles of an older one are of no use.
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation.get()
     }
 
@@ -106,6 +148,14 @@ impl Link {
             self.generation.set(generation + 1);
             *self.sender.borrow_mut() = None;
         }
+    }
+
+    /// Cuts the connection off, without a word to the server: every stream on it breaks.
+    pub(crate) fn cut(&self) {
+        if let Some(session) = self.session.borrow_mut().take() {
+            session.abort();
+        }
+        self.broken(self.generation.get());
     }
 
     /// Tries once to connect again; callers that come meanwhile wait for that attempt.
@@ -118,8 +168,11 @@ impl Link {
             return self.attempted.notified().await;
         }
         self.connecting.set(true);
-        match handshake(&self.endpoint).await {
-            Ok(sender) => *self.sender.borrow_mut() = Some(sender),
+        match handshake(&self.endpoint, self.windows).await {
+            Ok((sender, session)) => {
+                *self.sender.borrow_mut() = Some(sender);
+                *self.session.borrow_mut() = Some(session);
+            }
             Err(_) => tokio::time::sleep(RECONNECT_PAUSE).await,
         }
         self.connecting.set(false);
@@ -128,7 +181,10 @@ impl Link {
 }
 
 /// Opens the socket and the HTTP/2 session, and starts the session's task.
-async fn handshake(endpoint: &Endpoint) -> Result<SendRequest<Bytes>, CallError> {
+async fn handshake(
+    endpoint: &Endpoint,
+    windows: Windows,
+) -> Result<(SendRequest<Bytes>, AbortHandle), CallError> {
     let failed = |error: &dyn fmt::Display| CallError::Connection(format!("{endpoint}: {error}"));
     let dial = TcpStream::connect(endpoint.authority.as_str());
     let socket = tokio::time::timeout(CONNECT_TIMEOUT, dial)
@@ -137,16 +193,16 @@ async fn handshake(endpoint: &Endpoint) -> Result<SendRequest<Bytes>, CallError>
         .map_err(|error| failed(&error))?;
     socket.set_nodelay(true).map_err(|error| failed(&error))?;
     let (sender, connection) = h2::client::Builder::new()
-        .initial_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_window_size(windows.stream_bytes)
+        .initial_connection_window_size(windows.connection_bytes)
         .max_frame_size(FRAME_BYTES_MAX)
         .enable_push(false)
         .handshake(socket)
         .await
         .map_err(|error| failed(&error))?;
     // A broken session shows in every call on it, with its reason: nothing is lost here.
-    tokio::task::spawn_local(async move { drop(connection.await) });
-    Ok(sender)
+    let session = tokio::task::spawn_local(async move { drop(connection.await) });
+    Ok((sender, session.abort_handle()))
 }
 
 #[cfg(test)]

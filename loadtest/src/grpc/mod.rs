@@ -14,5 +14,6 @@ mod link;
 mod rpc;
 
 pub(crate) use error::CallError;
-pub(crate) use link::{Endpoint, Link};
-pub(crate) use rpc::{Inbound, Outbound, Route, Rpc};
+pub(crate) use frames::Cutter;
+pub(crate) use link::{Endpoint, Link, Windows};
+pub(crate) use rpc::{Chunks, Inbound, Outbound, Route, Rpc};

@@ -103,14 +103,30 @@ impl Rpc {
         &mut self,
         route: &Route,
     ) -> Result<(Outbound, Inbound<A>), CallError> {
+        let (outbound, chunks) = self.open_raw(route).await?;
+        Ok((outbound, Inbound { chunks, frames: Frames::default(), of: PhantomData }))
+    }
+
+    /// Opens a stream whose answers are read as they come, in chunks that end anywhere.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) async fn open_raw(
+        &mut self,
+        route: &Route,
+    ) -> Result<(Outbound, Chunks), CallError> {
         let (response, body) = self.start(route).await?;
-        let inbound = Inbound {
-            head: Some(response),
-            body: None,
-            frames: Frames::default(),
-            of: PhantomData,
-        };
-        Ok((Outbound { body }, inbound))
+        Ok((Outbound { body }, Chunks { head: Some(response), body: None }))
+    }
+
+    /// The number of the connection that the latest call went through.
+    pub(crate) fn generation(&self) -> Option<u64> {
+        self.handle.as_ref().map(|(generation, _)| *generation)
+    }
+
+    /// The connection this client shares.
+    pub(crate) fn link(&self) -> &Rc<Link> {
+        &self.link
     }
 
     /// After a lost connection: one attempt to have a new one.
@@ -160,11 +176,39 @@ impl Outbound {
     }
 }
 
+/// The receiving half of a stream, as it comes.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    head: Option<ResponseFuture>,
+    body: Option<RecvStream>,
+}
+
+impl Chunks {
+    /// The next bytes, or `None` at a clean end. Their room in the windows goes back to the
+    /// server here: who does not ask stops the server.
+    ///
+    /// # Errors
+    /// The server's status, or a broken connection.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
+        if let Some(head) = self.head.take() {
+            let response = head.await?;
+            check_head(&response)?;
+            self.body = Some(response.into_body());
+        }
+        let Some(body) = self.body.as_mut() else { return Ok(None) };
+        if let Some(chunk) = body.data().await {
+            return Ok(Some(take_chunk(body, chunk?)?));
+        }
+        finish(body).await?;
+        self.body = None;
+        Ok(None)
+    }
+}
+
 /// The receiving half of a stream of messages of type `A`.
 #[derive(Debug)]
 pub(crate) struct Inbound<A> {
-    head: Option<ResponseFuture>,
-    body: Option<RecvStream>,
+    chunks: Chunks,
     frames: Frames,
     of: PhantomData<A>,
 }
@@ -175,23 +219,16 @@ impl<A: Message + Default> Inbound<A> {
     /// # Errors
     /// The server's status, a broken connection, or a message that cannot be decoded.
     pub(crate) async fn next(&mut self) -> Result<Option<A>, CallError> {
-        if let Some(head) = self.head.take() {
-            let response = head.await?;
-            check_head(&response)?;
-            self.body = Some(response.into_body());
-        }
-        let Some(body) = self.body.as_mut() else { return Ok(None) };
         loop {
             if let Some(message) = self.frames.next()? {
                 return Ok(Some(A::decode(message)?));
             }
-            match body.data().await {
-                Some(chunk) => self.frames.push(take_chunk(body, chunk?)?),
+            match self.chunks.next().await? {
+                Some(chunk) => self.frames.push(chunk),
                 None => break,
             }
         }
-        finish(body, &self.frames).await?;
-        self.body = None;
+        self.frames.ended()?;
         Ok(None)
     }
 }
@@ -205,7 +242,8 @@ async fn read_unary<A: Message + Default>(response: ResponseFuture) -> Result<A,
         frames.push(take_chunk(&mut body, chunk?)?);
     }
     let message = frames.next()?;
-    finish(&mut body, &frames).await?;
+    finish(&mut body).await?;
+    frames.ended()?;
     let message = message.ok_or_else(|| CallError::WrongAnswer("OK without a message".into()))?;
     Ok(A::decode(message)?)
 }
@@ -227,15 +265,11 @@ fn check_head(response: &Response<RecvStream>) -> Result<(), CallError> {
 }
 
 /// Reads the status behind the last message.
-async fn finish(body: &mut RecvStream, frames: &Frames) -> Result<(), CallError> {
+async fn finish(body: &mut RecvStream) -> Result<(), CallError> {
     let trailers = body.trailers().await?;
     match trailers.as_ref().and_then(Status::from_header_map) {
-        Some(status) if status.code() != Code::Ok => return Err(status.into()),
-        Some(_) => {}
-        None => return Err(CallError::WrongAnswer("no grpc-status at the end".into())),
+        Some(status) if status.code() != Code::Ok => Err(status.into()),
+        Some(_) => Ok(()),
+        None => Err(CallError::WrongAnswer("no grpc-status at the end".into())),
     }
-    if !frames.is_empty() {
-        return Err(CallError::WrongAnswer("the stream ended within a message".into()));
-    }
-    Ok(())
 }

@@ -102,15 +102,17 @@ func TestKeepAliveThroughAFollower(t *testing.T) {
 	t.Parallel()
 	c, ctx := three(t)
 	follower := c.Followers(t)[0]
-	grant(ctx, t, follower, 1, 4, "kept")
-	grant(ctx, t, follower, 2, 4, "left")
-	replies, err := follower.ClientOfOne(t).KeepAlive(ctx, 1)
+	const ttl = 5
+	client := follower.ClientOfOne(t)
+	grant(ctx, t, follower, 1, ttl, "kept")
+	replies, err := client.KeepAlive(ctx, 1)
 	harness.Fatal(t, err)
 	go func() {
 		for range replies { // until the client closes
 		}
 	}()
-	harness.Eventually(t, 4*time.Second+expiryMargin, "the other one expires everywhere", func() error {
+	grant(ctx, t, follower, 2, ttl, "left")
+	harness.Eventually(t, ttl*time.Second+expiryMargin, "the other one expires everywhere", func() error {
 		for _, s := range c.Members {
 			if resp := everything(ctx, t, s, true); len(resp.Kvs) != 1 {
 				return fmt.Errorf("%s has %s", s.Name, harness.Keys(resp.Kvs))
@@ -170,11 +172,11 @@ func TestLeasesAcrossALeaderChange(t *testing.T) {
 func TestManyExpireEverywhere(t *testing.T) {
 	t.Parallel()
 	c, ctx := three(t)
-	const many = 100
+	const many, ttl = 100, 4 // enough to put a key in time
 	for i := range int64(many) {
-		grant(ctx, t, c.Members[i%3], 1000+i, 2, fmt.Sprintf("k%03d", i))
+		grant(ctx, t, c.Members[i%3], 1000+i, ttl, fmt.Sprintf("k%03d", i))
 	}
-	harness.Eventually(t, 2*time.Second+2*expiryMargin, "all are gone everywhere", func() error {
+	harness.Eventually(t, ttl*time.Second+2*expiryMargin, "all are gone everywhere", func() error {
 		left := make([]int, len(c.Members))
 		for i, s := range c.Members {
 			left[i] = len(everything(ctx, t, s, true).Kvs)

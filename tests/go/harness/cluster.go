@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -254,12 +256,15 @@ func (c *Cluster) WaitHealthy(t testing.TB) {
 // serializable reads, watches from a revision and the like do not.
 func (s *Server) CatchUp(t testing.TB) {
 	t.Helper()
-	for _, m := range append([]*Server{s}, s.fellows...) {
+	for _, m := range s.All() {
 		if !m.Exited() {
 			m.WaitReady(t)
 		}
 	}
 }
+
+// All are the server and the other members of its cluster.
+func (s *Server) All() []*Server { return append([]*Server{s}, s.fellows...) }
 
 // Launch starts the process and does not wait until it serves.
 func (s *Server) Launch(t testing.TB) {
@@ -367,6 +372,22 @@ func (s *Server) Get(path string) (Reply, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	return Reply{resp.StatusCode, string(body)}, err
+}
+
+// Metric reads one sample of the server's metrics, such as a gauge without labels.
+func (s *Server) Metric(t testing.TB, sample string) float64 {
+	t.Helper()
+	reply, err := s.Get("/metrics")
+	Fatal(t, err)
+	for line := range strings.Lines(reply.Body) {
+		if value, found := strings.CutPrefix(line, sample+" "); found {
+			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			Fatal(t, err)
+			return n
+		}
+	}
+	t.Fatalf("%s has no metric %s", s.Name, sample)
+	return 0
 }
 
 // ErrNotYet is for a condition of Eventually that has nothing more to say.

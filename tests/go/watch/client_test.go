@@ -3,11 +3,7 @@ package watch
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"castd.test/conformance/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -90,97 +86,6 @@ func TestClientManyStreams(t *testing.T) {
 }
 
 type streamKey int
-
-// A watch that is open while the server is killed and started again, several
-// times and under writes, sees each revision once, in order, and none missing.
-func TestClientResumesAcrossKills(t *testing.T) {
-	t.Parallel()
-	s := harness.Start(t)
-	c := s.Client(t)
-	ctx := harness.Context(t, 2*time.Minute)
-	watchCtx, stopWatch := context.WithCancel(ctx)
-	defer stopWatch()
-	watch := c.Watch(watchCtx, "w/", clientv3.WithPrefix(), clientv3.WithRev(1))
-
-	var writer sync.WaitGroup
-	acknowledged := map[string]int64{}
-	var count atomic.Int64
-	more := func(n int64) {
-		want := count.Load() + n
-		harness.Eventually(t, time.Minute, "writes are acknowledged", func() error {
-			if count.Load() < want {
-				return harness.ErrNotYet
-			}
-			return nil
-		})
-	}
-	stop := make(chan struct{})
-	writer.Go(func() { writeUntil(ctx, c, stop, acknowledged, &count) })
-	for range 3 {
-		more(30 + rand.Int64N(100))
-		s.Kill(t)
-		s.Restart(t)
-	}
-	more(30)
-	close(stop)
-	writer.Wait()
-
-	all, err := c.Get(ctx, "w/", clientv3.WithPrefix())
-	harness.Fatal(t, err)
-	seen := collect(ctx, t, watch, len(all.Kvs))
-	for _, kv := range all.Kvs {
-		harness.Equal(t, "event of "+string(kv.Key), seen[string(kv.Key)], kv.ModRevision)
-	}
-	for key, revision := range acknowledged {
-		harness.Equal(t, "acknowledged "+key, seen[key], revision)
-	}
-	t.Logf("%d writes acknowledged, %d in the store", len(acknowledged), len(all.Kvs))
-}
-
-// writeUntil puts keys w/0, w/1, … and notes those that were acknowledged. A
-// failed put may or may not have happened; its key is not used again.
-func writeUntil(ctx context.Context, c *clientv3.Client, stop chan struct{}, acknowledged map[string]int64, count *atomic.Int64) {
-	for i := 0; ; i++ {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		key := fmt.Sprintf("w/%06d", i)
-		call, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-		resp, err := c.Put(call, key, "v")
-		cancel()
-		if err == nil {
-			acknowledged[key] = resp.Header.Revision
-			count.Add(1)
-		}
-	}
-}
-
-// collect reads events until n keys were seen, insisting on rising revisions.
-func collect(ctx context.Context, t *testing.T, watch clientv3.WatchChan, n int) map[string]int64 {
-	t.Helper()
-	seen := make(map[string]int64, n)
-	last := int64(0)
-	for len(seen) < n {
-		select {
-		case reply, open := <-watch:
-			if !open || reply.Err() != nil {
-				t.Fatalf("the watch ended after %d of %d events: %v", len(seen), n, reply.Err())
-			}
-			for _, e := range reply.Events {
-				if e.Kv.ModRevision <= last {
-					t.Fatalf("revision %d after %d: lost or doubled", e.Kv.ModRevision, last)
-				}
-				last = e.Kv.ModRevision
-				seen[string(e.Kv.Key)] = last
-			}
-		case <-ctx.Done():
-			t.Fatalf("%d of %d events came", len(seen), n)
-		}
-	}
-	return seen
-}
 
 // History that was watched before a restart reads the same after it.
 func TestHistorySurvivesRestart(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	testTimeout = 60 * time.Second
+	testTimeout = 2 * time.Minute
 	// quiet is how long "nothing arrives" is watched for.
 	quiet = 300 * time.Millisecond
 )

@@ -300,15 +300,7 @@ func (f *fixture) askProgress() *pb.WatchResponse {
 
 func TestProgressNotify(t *testing.T) {
 	t.Parallel()
-	probe := harness.Shared(t)
-	flag := "--watch-progress-notify-interval=200ms"
-	if probe.Older("3.6") {
-		flag = "--experimental-watch-progress-notify-interval=200ms"
-	}
-	if probe.Older("3.5") {
-		t.Skip("etcd 3.4 has no flag for the interval")
-	}
-	f := fresh(t, flag)
+	f := fresh(t, progressFlag(t, "200ms"))
 	idle := f.created(&pb.WatchCreateRequest{Key: []byte("a"), ProgressNotify: true})
 	f.created(key("a")) // does not want any
 	f.put("b", "1")
@@ -327,18 +319,21 @@ func TestProgressNotify(t *testing.T) {
 	}
 }
 
+// The events of one revision that are more than a reply may hold come in several,
+// each but the last saying that more follows.
 func TestFragments(t *testing.T) {
 	t.Parallel()
 	f := fresh(t, "--max-request-bytes=65536")
-	const events, valueBytes = 60, 60_000
+	const keys, valueBytes = 60, 60_000
 	value := strings.Repeat("v", valueBytes)
-	for i := range events {
+	for i := range keys {
 		f.put(fmt.Sprintf("k/%02d", i), value)
 	}
-	f.created(&pb.WatchCreateRequest{Key: []byte("k/"), RangeEnd: []byte("k0"), StartRevision: 1, Fragment: true})
+	f.created(&pb.WatchCreateRequest{Key: []byte("k/"), RangeEnd: []byte("k0"), PrevKv: true, Fragment: true})
+	f.delete("k/", "k0")
 	limit := 65536 + 512*1024
 	seen, fragments := 0, 0
-	for seen < events {
+	for seen < keys {
 		reply := f.next()
 		if reply.Fragment {
 			fragments++
@@ -346,19 +341,21 @@ func TestFragments(t *testing.T) {
 		size := 0
 		for _, e := range reply.Events {
 			harness.Equal(t, "order", string(e.Kv.Key), fmt.Sprintf("k/%02d", seen))
+			harness.Equal(t, "revision", e.Kv.ModRevision, keys+2)
 			seen++
-			size += len(e.Kv.Value)
+			size += len(e.PrevKv.Value)
 		}
 		if size > limit {
 			t.Errorf("a fragment of %d bytes, limit %d", size, limit)
 		}
-		if seen == events && reply.Fragment {
-			t.Error("the last reply says that more follows")
+		if reply.Fragment != (seen < keys) {
+			t.Errorf("%d of %d events have come and fragment is %v", seen, keys, reply.Fragment)
 		}
 	}
 	if fragments == 0 {
 		t.Error("no reply was fragmented")
 	}
+	f.none()
 }
 
 func TestManyWatchersOnOneStream(t *testing.T) {

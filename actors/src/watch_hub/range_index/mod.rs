@@ -3,28 +3,24 @@
 //! Ranges of one key are found by hashing. All others lie in an interval tree:
 //! a balanced tree ordered by where they start, in which each node knows the
 //! end that reaches furthest below it, so that a branch that ends before the
-//! key is never entered. Nothing here depends on chance or on a clock.
+//! key is never entered. Every change costs about the same: neither of the two
+//! ever stops to move all that it holds.
 
-mod tree;
-
+mod table;
 #[cfg(test)]
 mod tests;
+mod tree;
 
-use std::collections::HashMap;
-
+use table::KeyTable;
 use tree::{Bounds, IntervalTree};
 
 use crate::mvcc::KeyRange;
-
-/// From this capacity on the table of single keys is given back in part when
-/// most of it has become empty.
-const SHRINK_FROM: usize = 1024;
 
 /// A set of ranges, each known under a number that its owner chose. Keeps
 /// copies of the keys, so that it holds on to no request's buffer.
 #[derive(Debug, Default)]
 pub(super) struct RangeIndex {
-    singles: HashMap<Box<[u8]>, u32>,
+    singles: KeyTable,
     ranges: IntervalTree,
 }
 
@@ -32,7 +28,7 @@ impl RangeIndex {
     /// The number under which exactly this range is known.
     pub(super) fn get(&self, range: &KeyRange) -> Option<u32> {
         match bounds(range) {
-            Err(key) => self.singles.get(key).copied(),
+            Err(key) => self.singles.get(key),
             Ok(bounds) => self.ranges.get(bounds),
         }
     }
@@ -40,7 +36,7 @@ impl RangeIndex {
     /// Adds a range that is not there yet.
     pub(super) fn insert(&mut self, range: &KeyRange, number: u32) {
         let before = match bounds(range) {
-            Err(key) => self.singles.insert(key.into(), number),
+            Err(key) => self.singles.insert(key, number),
             Ok(bounds) => self.ranges.insert(bounds, number),
         };
         debug_assert_eq!(before, None, "a range is added once");
@@ -49,18 +45,14 @@ impl RangeIndex {
     /// Takes a range out and gives its number.
     pub(super) fn remove(&mut self, range: &KeyRange) -> Option<u32> {
         match bounds(range) {
-            Err(key) => {
-                let number = self.singles.remove(key)?;
-                self.give_back();
-                Some(number)
-            }
+            Err(key) => self.singles.remove(key),
             Ok(bounds) => self.ranges.remove(bounds),
         }
     }
 
     /// Calls `found` with the number of every range that contains `key`, once each.
     pub(super) fn each(&self, key: &[u8], mut found: impl FnMut(u32)) {
-        if let Some(&number) = self.singles.get(key) {
+        if let Some(number) = self.singles.get(key) {
             found(number);
         }
         self.ranges.each(key, &mut found);
@@ -69,13 +61,6 @@ impl RangeIndex {
     /// Number of ranges.
     pub(super) fn len(&self) -> usize {
         self.singles.len() + self.ranges.len()
-    }
-
-    fn give_back(&mut self) {
-        let (len, capacity) = (self.singles.len(), self.singles.capacity());
-        if capacity >= SHRINK_FROM && len < capacity / 8 {
-            self.singles.shrink_to(len * 2);
-        }
     }
 }
 

@@ -103,6 +103,7 @@ proptest! {
         for (number, step) in (0..).zip(steps) {
             take_step(&mut index, &mut list, number, step);
             index.ranges.check();
+            index.singles.check();
         }
         check(&index, &list);
         for (range, _) in &list.0 {
@@ -152,6 +153,23 @@ fn nested_ranges_are_found_all_and_only_where_they_reach() {
 }
 
 #[test]
+fn many_keys_come_and_go_in_any_order() {
+    let mut index = RangeIndex::default();
+    let key = |number: u32| Bytes::from(format!("key/{}", number.wrapping_mul(2_654_435_761)));
+    for number in 0..3000 {
+        index.insert(&KeyRange::Single(key(number)), number);
+        if number % 3 == 2 {
+            assert_eq!(index.remove(&KeyRange::Single(key(number / 3))), Some(number / 3));
+        }
+    }
+    index.singles.check();
+    for number in 0..3000 {
+        let expected = if number < 1000 { vec![] } else { vec![number] };
+        assert_eq!(find(&index, &key(number)), expected);
+    }
+}
+
+#[test]
 fn an_empty_index_finds_nothing_and_keeps_no_memory() {
     let mut index = RangeIndex::default();
     assert_eq!((find(&index, b"a"), index.len()), (vec![], 0));
@@ -166,5 +184,5 @@ fn an_empty_index_finds_nothing_and_keeps_no_memory() {
         assert_eq!(index.remove(&KeyRange::From(key(number))), Some(5000 + number));
     }
     assert_eq!(index.len(), 0);
-    assert!(index.singles.capacity() < SHRINK_FROM && index.ranges.check().is_empty());
+    assert!(index.singles.is_small() && index.ranges.check().is_empty());
 }

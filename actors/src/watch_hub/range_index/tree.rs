@@ -149,25 +149,36 @@ impl IntervalTree {
 
     /// Calls `found` with the number of every range that contains `key`, in order.
     pub(super) fn each(&self, key: &[u8], found: &mut impl FnMut(u32)) {
-        self.visit(self.root, key, found);
-    }
-
-    fn visit(&self, mut at: Link, key: &[u8], found: &mut impl FnMut(u32)) {
+        let mut at = self.root;
         while at != NIL {
             let node = self.node(at);
-            if !self.node(node.furthest).end().is_behind(key) {
-                return;
-            }
             if key < node.start() {
                 at = node.left;
                 continue;
             }
-            self.visit(node.left, key, found);
+            self.each_started(node.left, key, found);
             if node.end().is_behind(key) {
                 found(node.number);
             }
             at = node.right;
         }
+    }
+
+    /// The same in the branch at `at`, of which all ranges start at or in front
+    /// of `key`: it is entered only if one of them contains the key.
+    fn each_started(&self, at: Link, key: &[u8], found: &mut impl FnMut(u32)) {
+        if at == NIL {
+            return;
+        }
+        let node = self.node(at);
+        if !self.node(node.furthest).end().is_behind(key) {
+            return;
+        }
+        self.each_started(node.left, key, found);
+        if node.end().is_behind(key) {
+            found(node.number);
+        }
+        self.each_started(node.right, key, found);
     }
 
     /// Hangs `new` into the branch at `at`; gives the branch's new top.

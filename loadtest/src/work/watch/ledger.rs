@@ -1,42 +1,47 @@
 //! Who put what, and who saw it.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Bytes of the stamp in front of a value: the put's number on its key, and its moment.
+use super::skim::Event;
+use crate::keys::KeyTable;
+
+/// Bytes of the stamp in front of a value: the key, the put's number on it, and its moment.
 pub(super) const STAMP_BYTES: usize = 16;
 
 /// What a put's value tells its watchers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
+    /// Index of the key.
+    pub(super) key: u32,
     /// Number of the put on its key, from 0.
-    pub(super) number: u64,
-    /// When it was sent, since the run's epoch.
-    pub(super) sent: Duration,
+    pub(super) number: u32,
+    /// When it was sent: nanoseconds since the run's epoch.
+    pub(super) sent_ns: u64,
 }
 
 impl Stamp {
     /// A value of `value_bytes` bytes (at least the stamp's) that carries this stamp.
     pub(super) fn value(self, value_bytes: usize) -> Bytes {
         let mut value = BytesMut::with_capacity(value_bytes.max(STAMP_BYTES));
-        value.put_u64(self.number);
-        value.put_u64(u64::try_from(self.sent.as_nanos()).unwrap_or(u64::MAX));
+        value.put_u32(self.key);
+        value.put_u32(self.number);
+        value.put_u64(self.sent_ns);
         value.resize(value_bytes.max(STAMP_BYTES), b'.');
         value.freeze()
     }
 
     /// The stamp of a value, if it has one.
     pub(super) fn of(value: &[u8]) -> Option<Self> {
-        let number = value.get(..8)?.try_into().ok()?;
-        let sent = value.get(8..STAMP_BYTES)?.try_into().ok()?;
-        let sent = Duration::from_nanos(u64::from_be_bytes(sent));
-        Some(Self { number: u64::from_be_bytes(number), sent })
-    }
-
-    /// How long ago the put was sent.
-    pub(super) fn age(self, epoch: Instant, now: Instant) -> Duration {
-        now.saturating_duration_since(epoch).saturating_sub(self.sent)
+        let (stamp, _) = value.split_first_chunk::<STAMP_BYTES>()?;
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+        Some(Self {
+            key: number(&stamp[..4]) as u32,
+            number: number(&stamp[4..8]) as u32,
+            sent_ns: number(&stamp[8..]),
+        })
     }
 }
 
@@ -44,99 +49,208 @@ impl Stamp {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
     words: Vec<u64>,
+    count: u64,
 }
 
 impl Numbers {
-    /// Adds a number; `false` if it was in already.
-    pub(super) fn insert(&mut self, number: u64) -> bool {
+    /// Adds a number.
+    pub(super) fn insert(&mut self, number: u32) {
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
         }
-        let fresh = self.words[word] & bit == 0;
+        self.count += u64::from(self.words[word] & bit == 0);
         self.words[word] |= bit;
-        fresh
     }
 
     /// How many numbers are in.
     pub(super) fn len(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+        self.count
     }
 
-    /// How many of these numbers are not in `other`.
-    pub(super) fn missing_in(&self, other: &Self) -> u64 {
-        let theirs = other.words.iter().copied().chain(std::iter::repeat(0));
-        self.words.iter().zip(theirs).map(|(w, t)| u64::from((w & !t).count_ones())).sum()
+    /// The numbers from `first` on.
+    fn from(&self, first: u32) -> impl Iterator<Item = u32> {
+        let words = self.words.iter().enumerate().skip((first / 64) as usize);
+        words.flat_map(move |(index, word)| {
+            let start = index as u32 * 64;
+            (0..64)
+                .filter(move |bit| word >> bit & 1 == 1)
+                .map(move |bit| start + bit)
+                .filter(move |number| *number >= first)
+        })
+    }
+}
+
+/// A set of numbers that come nearly in order: it stays small, however many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Seen {
+    /// All numbers below this one are in.
+    below: u32,
+    /// The 64 numbers from `below` on, one bit each.
+    beyond: u64,
+    /// Those further ahead.
+    far: Option<Box<BTreeSet<u32>>>,
+}
+
+impl Seen {
+    /// Adds a number; `false` if it was in already.
+    fn insert(&mut self, number: u32) -> bool {
+        let Some(ahead) = number.checked_sub(self.below) else { return false };
+        if ahead >= u64::BITS {
+            return self.far.get_or_insert_default().insert(number);
+        }
+        let bit = 1 << ahead;
+        let fresh = self.beyond & bit == 0;
+        self.beyond |= bit;
+        while self.beyond & 1 == 1 {
+            self.advance();
+        }
+        fresh
+    }
+
+    /// Moves the window on by the numbers that are in at its beginning.
+    fn advance(&mut self) {
+        let run = self.beyond.trailing_ones();
+        self.below += run;
+        self.beyond = self.beyond.checked_shr(run).unwrap_or(0);
+        let Some(far) = &mut self.far else { return };
+        while let Some(ahead) = far.first().map(|number| number - self.below)
+            && ahead < u64::BITS
+        {
+            far.pop_first();
+            self.beyond |= 1 << ahead;
+        }
+        if far.is_empty() {
+            self.far = None;
+        }
+    }
+
+    fn contains(&self, number: u32) -> bool {
+        let Some(ahead) = number.checked_sub(self.below) else { return true };
+        match ahead {
+            0..64 => self.beyond >> ahead & 1 == 1,
+            _ => self.far.as_ref().is_some_and(|far| far.contains(&number)),
+        }
+    }
+
+    /// How many of these numbers are not in.
+    fn missing(&self, wanted: &Numbers) -> u64 {
+        wanted.from(self.below).filter(|number| !self.contains(*number)).count() as u64
     }
 }
 
 /// The puts of one key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PutLog {
-    issued: u64,
+    issued: u32,
     /// Those the server acknowledged.
     pub(super) acknowledged: Numbers,
 }
 
 impl PutLog {
     /// The number for the next put.
-    pub(super) fn issue(&mut self) -> u64 {
+    pub(super) fn issue(&mut self) -> u32 {
         self.issued += 1;
         self.issued - 1
     }
 }
 
-/// The most puts of one key that are kept account of: beyond it a number is not believed.
-const NUMBER_MAX: u64 = 1 << 26;
-
-/// What one watcher saw.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Account {
-    seen: Numbers,
-    last_revision: i64,
+/// What was wrong with the events of a watcher, or of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Faults {
     /// Events that came once more.
     pub(super) doubled: u64,
     /// Events with a revision below the one before.
     pub(super) disordered: u64,
+    /// Responses that go on with a revision which the one before had begun, without having
+    /// said so.
+    pub(super) split: u64,
     /// Events that no put of this run explains.
     pub(super) foreign: u64,
 }
 
+impl std::ops::AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.doubled += other.doubled;
+        self.disordered += other.disordered;
+        self.split += other.split;
+        self.foreign += other.foreign;
+    }
+}
+
+/// What one watcher saw.
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    /// The keys it watches.
+    keys: Range<u32>,
+    /// The puts it saw, key by key.
+    seen: Box<[Seen]>,
+    last_revision: i64,
+    /// The response before said that more of its last revision is to come.
+    in_fragments: bool,
+    /// What was wrong.
+    pub(super) faults: Faults,
+}
+
 impl Account {
-    /// Takes an event; answers whether it was a new one.
-    pub(super) fn event(&mut self, stamp: Option<Stamp>, revision: i64) -> bool {
-        let Some(stamp) = stamp.filter(|stamp| stamp.number < NUMBER_MAX) else {
-            self.foreign += 1;
-            return false;
+    /// An empty account of a watcher of these keys.
+    pub(super) fn new(keys: Range<u32>) -> Self {
+        let seen = vec![Seen::default(); keys.len()].into();
+        Self { keys, seen, last_revision: 0, in_fragments: false, faults: Faults::default() }
+    }
+
+    /// The revision of the latest event, or 0.
+    pub(super) fn last_revision(&self) -> i64 {
+        self.last_revision
+    }
+
+    /// Another response begins, with an event of this revision.
+    pub(super) fn response_begins(&mut self, revision: i64) {
+        let goes_on = revision == self.last_revision && !self.in_fragments;
+        self.faults.split += u64::from(goes_on);
+    }
+
+    /// It has ended; `fragment` if its last revision goes on in the next one.
+    pub(super) fn response_ends(&mut self, fragment: bool) {
+        self.in_fragments = fragment;
+    }
+
+    /// Takes an event; answers its stamp if it is a new one.
+    pub(super) fn event(&mut self, event: &Event<'_>, table: &KeyTable) -> Option<Stamp> {
+        let stamp = Stamp::of(event.value).filter(|stamp| {
+            event.is_put && self.keys.contains(&stamp.key) && table.has(stamp.key.into(), event.key)
+        });
+        let Some(stamp) = stamp else {
+            self.faults.foreign += 1;
+            return None;
         };
-        if !self.seen.insert(stamp.number) {
-            self.doubled += 1;
-            return false;
+        if !self.seen[(stamp.key - self.keys.start) as usize].insert(stamp.number) {
+            self.faults.doubled += 1;
+            return None;
         }
-        if revision < self.last_revision {
-            self.disordered += 1;
+        if event.mod_revision < self.last_revision {
+            self.faults.disordered += 1;
+        } else {
+            self.last_revision = event.mod_revision;
         }
-        self.last_revision = self.last_revision.max(revision);
-        true
+        Some(stamp)
     }
 
     /// Acknowledged puts this watcher never saw.
-    pub(super) fn missing(&self, puts: &PutLog) -> u64 {
-        puts.acknowledged.missing_in(&self.seen)
+    pub(super) fn missing(&self, puts: &[PutLog]) -> u64 {
+        let keys = self.keys.clone().zip(&self.seen);
+        keys.map(|(key, seen)| seen.missing(&puts[key as usize].acknowledged)).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn stamp(number: u64) -> Option<Stamp> {
-        Some(Stamp { number, sent: Duration::ZERO })
-    }
+    use crate::keys::{KeySpace, Order};
 
     #[test]
     fn a_stamp_survives_in_the_value() {
-        let stamp = Stamp { number: 77, sent: Duration::from_nanos(123_456_789) };
+        let stamp = Stamp { key: 1 << 20, number: 77, sent_ns: 123_456_789_012 };
         let value = stamp.value(256);
         assert_eq!(value.len(), 256);
         assert_eq!(Stamp::of(&value), Some(stamp));
@@ -145,45 +259,102 @@ mod tests {
     }
 
     #[test]
-    fn age_is_the_time_since_the_put_was_sent() {
-        let epoch = Instant::now();
-        let stamp = Stamp { number: 0, sent: Duration::from_millis(10) };
-        let now = epoch + Duration::from_millis(17);
-        assert_eq!(stamp.age(epoch, now), Duration::from_millis(7));
-        assert_eq!(stamp.age(epoch, epoch), Duration::ZERO);
+    fn numbers_in_any_order_are_seen_once_and_missed_exactly() {
+        let mut wanted = Numbers::default();
+        (0..1000).for_each(|number| wanted.insert(number));
+        wanted.insert(7);
+        assert_eq!(wanted.len(), 1000);
+        // 617 has no divisor in common with 1000: every number comes once.
+        let scattered = (0..1000).map(|step| step * 617 % 1000);
+        let swapped = (0..1000).map(|step| step ^ 1);
+        for order in [scattered.collect::<Vec<u32>>(), swapped.collect(), (0..1000).collect()] {
+            let mut seen = Seen::default();
+            for (position, number) in order.iter().enumerate() {
+                assert!(!seen.contains(*number));
+                assert!(seen.insert(*number), "{number} is new");
+                assert!(!seen.insert(*number), "{number} was in");
+                assert!(seen.contains(*number));
+                assert_eq!(seen.missing(&wanted), 999 - position as u64);
+            }
+            assert_eq!(seen, Seen { below: 1000, beyond: 0, far: None });
+        }
+        let mut gap = Seen::default();
+        (1..=64).for_each(|number| assert!(gap.insert(number)));
+        assert!(gap.insert(500) && gap.insert(0));
+        assert_eq!((gap.below, gap.missing(&wanted)), (65, 934));
     }
 
-    #[test]
-    fn sets_of_numbers() {
-        let mut odd = Numbers::default();
-        assert!((0..1000).filter(|n| n % 2 == 1).all(|n| odd.insert(n)));
-        assert!(!odd.insert(501));
-        assert_eq!(odd.len(), 500);
-        let mut few = Numbers::default();
-        few.insert(1);
-        few.insert(2);
-        assert_eq!(odd.missing_in(&few), 499);
-        assert_eq!(few.missing_in(&odd), 1);
-        assert_eq!(Numbers::default().missing_in(&odd), 0);
+    struct Bench {
+        table: KeyTable,
+        space: KeySpace,
+        account: Account,
+    }
+
+    impl Bench {
+        fn new(keys: Range<u32>) -> Self {
+            let space = KeySpace::new("k", 4, 100, Order::Random).unwrap();
+            Self { table: space.table(), space, account: Account::new(keys) }
+        }
+
+        fn event(&mut self, key: u32, number: u32, revision: i64) -> bool {
+            let value = Stamp { key, number, sent_ns: 0 }.value(0);
+            let name = self.space.key(key.into());
+            let event = Event { is_put: true, key: &name, value: &value, mod_revision: revision };
+            self.account.event(&event, &self.table).is_some()
+        }
     }
 
     #[test]
     fn an_account_tells_missing_doubled_and_disordered_apart() {
-        let mut puts = PutLog::default();
-        for _ in 0..6 {
-            let number = puts.issue();
+        let mut puts = vec![PutLog::default(); 100];
+        for number in 0..6 {
+            assert_eq!(puts[3].issue(), number);
             if number != 5 {
-                puts.acknowledged.insert(number);
+                puts[3].acknowledged.insert(number);
             }
         }
-        let mut account = Account::default();
-        assert!(account.event(stamp(0), 10));
-        assert!(account.event(stamp(2), 12));
-        assert!(account.event(stamp(1), 11), "late, but new");
-        assert!(!account.event(stamp(2), 12), "once more");
-        assert!(account.event(stamp(5), 15), "not acknowledged, and there all the same");
-        assert!(!account.event(None, 16));
-        let found = (account.missing(&puts), account.doubled, account.disordered, account.foreign);
-        assert_eq!(found, (2, 1, 1, 1));
+        let mut bench = Bench::new(3..4);
+        assert!(bench.event(3, 0, 10));
+        assert!(bench.event(3, 2, 12));
+        assert!(bench.event(3, 1, 11), "late, but new");
+        assert!(!bench.event(3, 2, 12), "once more");
+        assert!(bench.event(3, 5, 15), "not acknowledged, and there all the same");
+        assert!(!bench.event(4, 0, 16), "a key it does not watch");
+        let found = bench.account.faults;
+        assert_eq!(found, Faults { doubled: 1, disordered: 1, split: 0, foreign: 1 });
+        assert_eq!(bench.account.missing(&puts), 2);
+        assert_eq!(bench.account.last_revision(), 15);
+    }
+
+    #[test]
+    fn events_that_no_put_explains() {
+        let mut bench = Bench::new(0..100);
+        let value = Stamp { key: 5, number: 0, sent_ns: 0 }.value(0);
+        let event = Event { is_put: true, key: b"k005", value: &value, mod_revision: 2 };
+        for foreign in [
+            Event { is_put: false, ..event },
+            Event { key: b"k006", ..event },
+            Event { value: b"short", ..event },
+        ] {
+            assert_eq!(bench.account.event(&foreign, &bench.table), None);
+        }
+        assert_eq!(bench.account.faults.foreign, 3);
+        assert!(bench.account.event(&event, &bench.table).is_some());
+    }
+
+    #[test]
+    fn a_revision_in_two_responses_is_split_unless_they_are_fragments() {
+        let mut bench = Bench::new(0..10);
+        let mut respond = |keys: Range<u32>, revision, fragment| {
+            bench.account.response_begins(revision);
+            keys.for_each(|key| assert!(bench.event(key, revision as u32, revision)));
+            bench.account.response_ends(fragment);
+            bench.account.faults.split
+        };
+        assert_eq!(respond(0..3, 5, false), 0);
+        assert_eq!(respond(0..2, 6, true), 0);
+        assert_eq!(respond(2..4, 6, false), 0);
+        assert_eq!(respond(4..5, 6, false), 1);
+        assert_eq!(respond(0..1, 7, false), 1);
     }
 }

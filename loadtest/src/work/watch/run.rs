@@ -1,85 +1,59 @@
 //! A run of watchers and putters.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::thread::ScopedJoinHandle;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::ledger::PutLog;
-use super::putter::{Timing, WatchedPuts};
-use super::stream::{Counters, Seen, Streams};
+use super::desk::{Class, Counters, STOPPED_PHASE, Seen};
+use super::history;
+use super::interest::Scenario;
+use super::putter::{Ahead, Puts, WatchedPuts};
+use super::report::{
+    Creation, PastReport, SlowReport, WatchMemory, WatchReport, server_us, us_each,
+};
+use super::stream::{Group, Station, await_until};
+use super::timing::Timing;
 use crate::driver::{Measured, Plan, measure};
 use crate::error::LoadError;
 use crate::keys::KeySpace;
 use crate::latency::{Latencies, LatencySummary};
+use crate::process::{Memory, Usage, memory};
 use crate::report::Report;
 
 /// How long the watchers may take to be confirmed.
-const CREATE_TIME_MAX: Duration = Duration::from_secs(60);
-/// How often the count of events is looked at.
+const CREATE_TIME_MAX: Duration = Duration::from_secs(300);
+/// How long watchers from the past may take to come up to the present.
+const PAST_TIME_MAX: Duration = Duration::from_secs(900);
+/// How often the counters are looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How often the server's memory is looked at while watchers have stopped.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
+/// What a server gets to settle before its memory at rest is read.
+const REST_TIME: Duration = Duration::from_secs(1);
 
 /// The watchers of a run; the puts are the plan's.
 #[derive(Debug, Clone)]
 pub(crate) struct WatchOptions {
-    /// Watchers, over all streams.
+    /// Who watches what.
+    pub(crate) scenario: Scenario,
+    /// Watchers, over all streams; those that stop come on top.
     pub(crate) watchers: usize,
     /// Streams, over all connections.
     pub(crate) streams: usize,
-    /// Connections of the streams; the putters have their own.
+    /// Connections of the streams; the putters have their own, and those that stop too.
     pub(crate) connections: usize,
-    /// The watched keys: one for all, or as many as watchers.
+    /// The watched keys, as many as the scenario says.
     pub(crate) space: KeySpace,
     /// Size of a value.
     pub(crate) value_bytes: usize,
+    /// The putters wait when so many puts have not been seen by all (where all see all).
+    pub(crate) ahead: Option<u64>,
     /// How long after the last put its events are waited for.
     pub(crate) grace: Duration,
-}
-
-/// What the watchers saw.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct WatchReport {
-    /// Watchers.
-    pub(crate) watchers: usize,
-    /// Streams.
-    pub(crate) streams: usize,
-    /// Watched keys.
-    pub(crate) keys: u64,
-    /// Until all watchers were confirmed.
-    pub(crate) setup_seconds: f64,
-    /// Events in the window.
-    pub(crate) events: u64,
-    /// Events a second.
-    pub(crate) events_per_second: f64,
-    /// From a put's sending to the arrival of its event.
-    pub(crate) latency: LatencySummary,
-    /// Server CPU, puts included, an event.
-    pub(crate) server_cpu_us_per_event: Option<f64>,
-    /// Generator CPU, puts included, an event.
-    pub(crate) generator_cpu_us_per_event: f64,
-    /// Events of acknowledged puts that never came, over the whole run.
-    pub(crate) missing: u64,
-    /// Events that came more than once.
-    pub(crate) doubled: u64,
-    /// Events that came after one of a later revision.
-    pub(crate) disordered: u64,
-    /// Events that no put of the run explains.
-    pub(crate) foreign: u64,
-    /// Broken streams and cancelled watchers, by reason.
-    pub(crate) errors: BTreeMap<String, u64>,
-}
-
-impl WatchReport {
-    /// All that went wrong.
-    pub(crate) fn faults(&self) -> u64 {
-        let errors: u64 = self.errors.values().sum();
-        self.missing + self.doubled + self.disordered + self.foreign + errors
-    }
 }
 
 /// Opens the watchers, puts as `plan` says, waits for the events, and sums up. The report is
@@ -88,139 +62,313 @@ impl WatchReport {
 /// # Errors
 /// When the server cannot be reached, or does not confirm the watchers.
 pub(crate) fn run(options: &WatchOptions, plan: &Plan) -> Result<Report, LoadError> {
-    let streams = options.streams.clamp(1, options.watchers.max(1));
-    let connections = options.connections.clamp(1, streams);
-    let threads = plan.threads.clamp(1, connections);
-    let watch_plan = Plan { connections, clients: connections, threads, ..plan.clone() };
-    let opening = Instant::now();
-    let timing = Timing::new();
-    let counters = Arc::new(Counters::default());
+    let mut run = Run::new(options, plan);
+    if let Scenario::Past { history, .. } = options.scenario {
+        run.puts = history::write(&run.work(), history, plan)?;
+    }
+    let before = run.memory()?;
     std::thread::scope(|scope| {
+        let crew = Crew::start(scope, &run)?;
+        let (creation, asked) = run.create(&crew)?;
+        let past = run.come_up(&asked)?;
+        let memory = before.map(|before| run.at_rest(before)).transpose()?;
+        let (measured, peak) = run.measure(scope)?;
+        run.await_events(&measured);
+        let seen = crew.collect(run.timing.phases())?;
+        let slow = run.slow(&seen, peak)?;
+        let report = WatchReport { memory, past, slow, ..run.sum_up(creation, &measured, &seen) };
+        Ok(Report { watch: Some(report), ..Report::new("watch", &measured) })
+    })
+}
+
+/// What a run knows of itself.
+struct Run<'a> {
+    options: &'a WatchOptions,
+    /// The puts'.
+    plan: Plan,
+    groups: Vec<Group>,
+    timing: Arc<Timing>,
+    counters: Arc<Counters>,
+    /// Those that were made before the watchers.
+    puts: Puts,
+}
+
+/// Resident memory of the server before watchers stopped, and the most of it since.
+#[derive(Debug, Clone, Copy)]
+struct Peak {
+    before: u64,
+    peak: u64,
+}
+
+impl<'a> Run<'a> {
+    fn new(options: &'a WatchOptions, plan: &Plan) -> Self {
+        let WatchOptions { watchers, streams, connections, .. } = *options;
+        let mut groups = vec![Group::new(Class::Steady, watchers, streams, connections)];
+        let mut plan = plan.clone();
+        let mut lengths = Vec::new();
+        if let Scenario::Slow { stopped, stop_for, .. } = options.scenario {
+            groups.push(Group::new(Class::Stopping, stopped, stopped, connections));
+            // As long before they stop and after it as was asked for.
+            lengths = vec![plan.duration, stop_for];
+            plan.duration = plan.duration * 2 + stop_for;
+        }
+        Self {
+            options,
+            plan,
+            groups,
+            timing: Arc::new(Timing::new(lengths)),
+            counters: Arc::default(),
+            puts: Puts::none(options.space.count()),
+        }
+    }
+
+    fn watchers(&self) -> u64 {
+        self.groups.iter().map(|group| group.watchers as u64).sum()
+    }
+
+    fn memory(&self) -> Result<Option<Memory>, LoadError> {
+        let pids = &self.plan.pids;
+        let sum = || pids.iter().map(|pid| memory(*pid)).sum();
+        (!pids.is_empty()).then(sum).transpose()
+    }
+
+    fn work(&self) -> WatchedPuts {
+        let watchers = self.watchers();
+        WatchedPuts {
+            space: self.options.space.clone(),
+            value_bytes: self.options.value_bytes,
+            txn_keys: self.options.scenario.txn_keys(),
+            ahead: self.options.ahead.map(|puts| Ahead { puts, watchers }),
+            earlier: self.puts.clone(),
+            timing: Arc::clone(&self.timing),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// Has the watchers created. Answers how that went, and the reading of the clocks when it
+    /// began.
+    fn create(&self, crew: &Crew<'_>) -> Result<(Creation, Usage), LoadError> {
+        let watchers = self.watchers();
+        let before = Usage::sample(&self.plan.pids)?;
+        crew.go();
+        let created = || self.counters.created.load(Ordering::Acquire);
+        let deadline = Instant::now() + CREATE_TIME_MAX;
+        if !await_until(deadline, POLL_INTERVAL, || created() >= watchers) {
+            let text = format!("only {} of {watchers} watchers confirmed in time", created());
+            return Err(LoadError::Usage(text));
+        }
+        let cost = Usage::sample(&self.plan.pids)?.since(&before);
+        let last = self.counters.last_created.load(Ordering::Relaxed);
+        let first = self.counters.first_asked.load(Ordering::Relaxed);
+        let seconds = Duration::from_nanos(last.saturating_sub(first)).as_secs_f64();
+        let creation = Creation {
+            watchers,
+            seconds,
+            per_second: watchers as f64 / seconds.max(1e-9),
+            server_cpu_us: server_us(&cost, watchers),
+            generator_cpu_us: us_each(cost.generator_cpu, watchers),
+        };
+        Ok((creation, before))
+    }
+
+    /// Waits until watchers from the past have seen all that was written before them.
+    fn come_up(&self, asked: &Usage) -> Result<Option<PastReport>, LoadError> {
+        let Scenario::Past { .. } = self.options.scenario else { return Ok(None) };
+        let events = self.expected(&self.puts);
+        let received = || self.counters.received.load(Ordering::Acquire);
+        let deadline = Instant::now() + PAST_TIME_MAX;
+        await_until(deadline, POLL_INTERVAL, || received() >= events);
+        let cost = Usage::sample(&self.plan.pids)?.since(asked);
+        let last = self.counters.last_received.load(Ordering::Relaxed);
+        let first = self.counters.first_asked.load(Ordering::Relaxed);
+        let time = Duration::from_nanos(last.saturating_sub(first));
+        Ok(Some(PastReport::new(received(), time, &cost)))
+    }
+
+    /// What the watchers cost at rest.
+    fn at_rest(&self, before: Memory) -> Result<WatchMemory, LoadError> {
+        std::thread::sleep(REST_TIME);
+        let open = self.memory()?.unwrap_or_default();
+        Ok(WatchMemory::new(before, open, self.watchers()))
+    }
+
+    /// Puts, and meanwhile keeps an eye on the server's memory if watchers stop.
+    fn measure<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<(Measured<Puts>, Option<Peak>), LoadError> {
+        let over = Arc::new(AtomicBool::new(false));
+        let stops = matches!(self.options.scenario, Scenario::Slow { .. });
+        let eye = (stops && !self.plan.pids.is_empty()).then(|| {
+            let over = Arc::clone(&over);
+            scope.spawn(move || self.peak(&over))
+        });
+        let plan = Plan { threads: 1, ..self.plan.clone() };
+        let measured = measure(&self.work(), &plan);
+        over.store(true, Ordering::Relaxed);
+        let peak = eye.map(|eye| eye.join().map_err(|_| LoadError::Thread)?).transpose()?;
+        Ok((measured?, peak))
+    }
+
+    /// The server's memory before watchers stop, and the most of it until `over`.
+    fn peak(&self, over: &AtomicBool) -> Result<Peak, LoadError> {
+        let mut found = Peak { before: 0, peak: 0 };
+        while !over.load(Ordering::Relaxed) {
+            let now = self.memory()?.unwrap_or_default().rss_bytes;
+            match self.timing.now() < self.timing.begin(STOPPED_PHASE) {
+                true => found = Peak { before: now, peak: now },
+                false => found.peak = found.peak.max(now),
+            }
+            std::thread::sleep(MEMORY_INTERVAL);
+        }
+        Ok(found)
+    }
+
+    /// Events that all watchers together are to see of these puts.
+    fn expected(&self, puts: &Puts) -> u64 {
+        let acknowledged = puts.logs.iter().map(|log| log.acknowledged.len());
+        let sums: Vec<u64> = std::iter::once(0)
+            .chain(acknowledged.scan(0, |sum, count| {
+                *sum += count;
+                Some(*sum)
+            }))
+            .collect();
+        let (scenario, space) = (&self.options.scenario, &self.options.space);
+        let of = |group: &Group, watcher| {
+            let keys = group.interest(scenario, space, watcher).keys;
+            sums[keys.end as usize] - sums[keys.start as usize]
+        };
+        let of_group =
+            |group: &Group| (0..group.watchers).map(|watcher| of(group, watcher)).sum::<u64>();
+        self.groups.iter().map(of_group).sum()
+    }
+
+    /// Waits until every watcher has had the chance to see every acknowledged put.
+    fn await_events(&self, measured: &Measured<Puts>) {
+        let expected = measured.harvests.first().map_or(0, |puts| self.expected(puts));
+        let received = || self.counters.received.load(Ordering::Acquire);
+        // What is missing after that is counted as missing.
+        let deadline = Instant::now() + self.options.grace;
+        await_until(deadline, POLL_INTERVAL, || received() >= expected);
+    }
+
+    fn slow(&self, seen: &Seen, peak: Option<Peak>) -> Result<Option<SlowReport>, LoadError> {
+        let Scenario::Slow { stopped, stop_for, .. } = self.options.scenario else {
+            return Ok(None);
+        };
+        let phase = |number: usize| {
+            seen.steady
+                .latencies
+                .get(number)
+                .map_or_else(LatencySummary::default, Latencies::summary)
+        };
+        Ok(Some(SlowReport {
+            stopped,
+            stop_seconds: stop_for.as_secs_f64(),
+            before: phase(STOPPED_PHASE - 1),
+            during: phase(STOPPED_PHASE),
+            after: phase(STOPPED_PHASE + 1),
+            recovery: seen.stopping.recoveries.summary(),
+            events: seen.stopping.events_in_window,
+            rss_before_bytes: peak.map(|peak| peak.before),
+            rss_peak_bytes: peak.map(|peak| peak.peak),
+            rss_after_bytes: self.memory()?.map(|memory| memory.rss_bytes),
+        }))
+    }
+
+    fn sum_up(&self, creation: Creation, measured: &Measured<Puts>, seen: &Seen) -> WatchReport {
+        let logs = measured.harvests.first().map_or(&[][..], |puts| &puts.logs);
+        let mut faults = super::ledger::Faults::default();
+        seen.accounts.iter().for_each(|account| faults += account.faults);
+        let mut latencies = Latencies::new();
+        seen.steady.latencies.iter().for_each(|phase| latencies.merge(phase));
+        let events = seen.steady.events_in_window + seen.stopping.events_in_window;
+        let cuts = matches!(self.options.scenario, Scenario::Resume { .. }).then_some(seen.cuts);
+        WatchReport {
+            scenario: self.options.scenario.name(),
+            watchers: self.options.watchers,
+            streams: self.groups[0].streams,
+            keys: self.options.space.count(),
+            creation,
+            memory: None,
+            events,
+            events_per_second: events as f64 / measured.seconds.max(1e-9),
+            latency: latencies.summary(),
+            server_cpu_us_per_event: server_us(&measured.cost, events),
+            generator_cpu_us_per_event: us_each(measured.cost.generator_cpu, events),
+            past: None,
+            slow: None,
+            cuts,
+            missing: seen.accounts.iter().map(|account| account.missing(logs)).sum(),
+            doubled: faults.doubled,
+            disordered: faults.disordered,
+            split: faults.split,
+            foreign: faults.foreign,
+            errors: seen.errors.clone(),
+        }
+    }
+}
+
+/// A thread with watch streams.
+struct Member<'scope> {
+    stop: oneshot::Sender<()>,
+    handle: ScopedJoinHandle<'scope, Result<Seen, LoadError>>,
+}
+
+/// All of them.
+struct Crew<'scope> {
+    members: Vec<Member<'scope>>,
+    orders: std::cell::RefCell<Vec<oneshot::Sender<()>>>,
+}
+
+impl<'scope> Crew<'scope> {
+    /// Starts the threads and waits until all streams are open.
+    fn start(scope: &'scope Scope<'scope, '_>, run: &Run<'_>) -> Result<Self, LoadError> {
+        let connections = run.groups.iter().map(|group| group.connections).max().unwrap_or(1);
+        let threads = run.plan.threads.clamp(1, connections);
         let (ready, opened) = sync_channel(threads);
-        let mut crew = Vec::new();
+        let (mut members, mut orders) = (Vec::new(), Vec::new());
         for thread in 0..threads {
+            let (go, going) = oneshot::channel();
             let (stop, stopped) = oneshot::channel();
-            let station = Streams {
-                plan: watch_plan.clone(),
+            let station = Station {
+                plan: Plan { threads, ..run.plan.clone() },
                 thread,
-                streams,
-                watchers: options.watchers,
-                space: options.space.clone(),
-                timing: Arc::clone(&timing),
-                counters: Arc::clone(&counters),
+                groups: run.groups.clone(),
+                scenario: run.options.scenario,
+                space: run.options.space.clone(),
+                start_revision: run.puts.first_revision.unwrap_or(0),
+                timing: Arc::clone(&run.timing),
+                counters: Arc::clone(&run.counters),
                 ready: ready.clone(),
+                go: going,
                 stop: stopped,
             };
-            crew.push((stop, scope.spawn(move || station.run())));
+            orders.push(go);
+            members.push(Member { stop, handle: scope.spawn(move || station.run()) });
         }
         for _ in 0..threads {
             opened.recv().map_err(|_| LoadError::Thread)??;
         }
-        let setup_seconds = await_created(options.watchers, opening, &counters)?;
-        let puts = WatchedPuts {
-            space: options.space.clone(),
-            value_bytes: options.value_bytes,
-            timing: Arc::clone(&timing),
-        };
-        let put_plan = Plan { threads: 1, ..plan.clone() };
-        let measured = measure(&puts, &put_plan)?;
-        await_events(options, &measured, &counters);
-        let seen = collect(crew)?;
-        let watch = sum_up(options, streams, setup_seconds, &measured, seen);
-        Ok(Report { watch: Some(watch), ..Report::new("watch", &measured) })
-    })
-}
-
-/// Waits until the server has confirmed all watchers; answers how long it took since `start`.
-fn await_created(watchers: usize, start: Instant, counters: &Counters) -> Result<f64, LoadError> {
-    loop {
-        let created = counters.created.load(Ordering::Relaxed);
-        if created >= watchers as u64 {
-            return Ok(start.elapsed().as_secs_f64());
-        }
-        if start.elapsed() > CREATE_TIME_MAX {
-            let text = format!("only {created} of {watchers} watchers confirmed in time");
-            return Err(LoadError::Usage(text));
-        }
-        std::thread::sleep(POLL_INTERVAL);
+        Ok(Self { members, orders: orders.into() })
     }
-}
 
-/// Waits until every watcher has had the chance to see every acknowledged put.
-fn await_events(options: &WatchOptions, measured: &Measured<Vec<PutLog>>, counters: &Counters) {
-    let expected: u64 = logs(measured)
-        .enumerate()
-        .map(|(key, log)| log.acknowledged.len() * watchers_of(options, key))
-        .sum();
-    let deadline = Instant::now() + options.grace;
-    while counters.received.load(Ordering::Relaxed) < expected && Instant::now() < deadline {
-        std::thread::sleep(POLL_INTERVAL);
-    }
-}
-
-/// Watchers on a key, when they are dealt out in turn.
-fn watchers_of(options: &WatchOptions, key: usize) -> u64 {
-    let keys = options.space.count() as usize;
-    options.watchers.saturating_sub(key).div_ceil(keys) as u64
-}
-
-/// The puts' logs; all putters are on one thread, so there is one set of them.
-fn logs(measured: &Measured<Vec<PutLog>>) -> impl Iterator<Item = &PutLog> {
-    measured.harvests.iter().flatten()
-}
-
-type Crew<'scope> = Vec<(oneshot::Sender<()>, ScopedJoinHandle<'scope, Result<Seen, LoadError>>)>;
-
-/// Stops the threads and brings together what they saw.
-fn collect(crew: Crew<'_>) -> Result<Seen, LoadError> {
-    let mut all = Seen {
-        accounts: Vec::new(),
-        latencies: Latencies::new(),
-        events_in_window: 0,
-        errors: BTreeMap::new(),
-    };
-    for (stop, handle) in crew {
-        // Dropping it is the order to stop.
-        drop(stop);
-        let part = handle.join().map_err(|_| LoadError::Thread)??;
-        all.accounts.extend(part.accounts);
-        all.latencies.merge(&part.latencies);
-        all.events_in_window += part.events_in_window;
-        for (text, times) in part.errors {
-            *all.errors.entry(text).or_default() += times;
+    /// The order to ask for the watchers.
+    fn go(&self) {
+        for order in self.orders.take() {
+            // A thread that has gone is found out when it is joined.
+            let _ = order.send(());
         }
     }
-    Ok(all)
-}
 
-fn sum_up(
-    options: &WatchOptions,
-    streams: usize,
-    setup_seconds: f64,
-    measured: &Measured<Vec<PutLog>>,
-    seen: Seen,
-) -> WatchReport {
-    let logs: Vec<&PutLog> = logs(measured).collect();
-    let sum = |of: &dyn Fn(&(u64, super::ledger::Account)) -> u64| -> u64 {
-        seen.accounts.iter().map(of).sum()
-    };
-    let events = seen.events_in_window;
-    let per_event = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (events.max(1) as f64);
-    WatchReport {
-        watchers: options.watchers,
-        streams,
-        keys: options.space.count(),
-        setup_seconds,
-        events,
-        events_per_second: events as f64 / measured.seconds,
-        latency: seen.latencies.summary(),
-        server_cpu_us_per_event: (!measured.cost.servers.is_empty())
-            .then(|| per_event(measured.cost.servers.iter().map(|server| server.cpu).sum())),
-        generator_cpu_us_per_event: per_event(measured.cost.generator_cpu),
-        missing: sum(&|(key, account)| account.missing(logs[*key as usize])),
-        doubled: sum(&|(_, account)| account.doubled),
-        disordered: sum(&|(_, account)| account.disordered),
-        foreign: sum(&|(_, account)| account.foreign),
-        errors: seen.errors,
+    /// Stops the threads and brings together what they saw.
+    fn collect(self, phases: usize) -> Result<Seen, LoadError> {
+        let mut all = Seen::nothing(phases);
+        for Member { stop, handle } in self.members {
+            // Dropping it is the order to stop.
+            drop(stop);
+            all.merge(handle.join().map_err(|_| LoadError::Thread)??);
+        }
+        Ok(all)
     }
 }

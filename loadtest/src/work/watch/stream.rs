@@ -1,74 +1,100 @@
 //! The watch streams of one thread.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use castd_proto::etcdserverpb::WatchRequest;
 use castd_proto::etcdserverpb::watch_request::RequestUnion;
-use castd_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 
-use super::ledger::{Account, Stamp};
-use super::putter::Timing;
+use super::desk::{Class, Counters, Desk, STOPPED_PHASE, Seen};
+use super::interest::{Interest, Scenario};
+use super::timing::Timing;
 use crate::driver::Plan;
 use crate::error::LoadError;
-use crate::grpc::{CallError, Inbound, Link, Outbound, Rpc};
+use crate::grpc::{CallError, Chunks, Cutter, Link, Outbound, Route, Rpc, Windows};
 use crate::keys::KeySpace;
-use crate::latency::Latencies;
 
 /// The method's path.
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
+/// One cut in so many takes the whole connection along.
+const CONNECTION_CUTS: u32 = 4;
 
-/// What the threads tell while they run.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    /// Watchers the server has confirmed.
-    pub(super) created: AtomicU64,
-    /// New events received, all watchers together.
-    pub(super) received: AtomicU64,
+/// Watchers that behave alike.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Group {
+    /// How they behave.
+    pub(super) class: Class,
+    /// Their number.
+    pub(super) watchers: usize,
+    /// Streams they share.
+    pub(super) streams: usize,
+    /// Connections the streams share.
+    pub(super) connections: usize,
 }
 
-/// The watch streams one thread is to hold.
-pub(super) struct Streams {
-    /// Where to connect, and how many connections there are.
+impl Group {
+    /// A group with no more streams than watchers and no more connections than streams.
+    pub(super) fn new(class: Class, watchers: usize, streams: usize, connections: usize) -> Self {
+        let streams = streams.clamp(1, watchers.max(1));
+        Self { class, watchers, streams, connections: connections.clamp(1, streams) }
+    }
+
+    /// What its watcher number `watcher` watches.
+    pub(super) fn interest(
+        &self,
+        scenario: &Scenario,
+        space: &KeySpace,
+        watcher: usize,
+    ) -> Interest {
+        match self.class {
+            Class::Steady => scenario.interest(space, watcher),
+            Class::Stopping => Interest::key(space, watcher as u64 % space.count()),
+        }
+    }
+
+    fn windows(&self) -> Windows {
+        match self.class {
+            Class::Steady => Windows::LARGE,
+            Class::Stopping => Windows::small(self.streams.div_ceil(self.connections)),
+        }
+    }
+}
+
+/// The watch streams one thread is to hold: its share of each group's connections.
+pub(super) struct Station {
+    /// Where to connect, and how many threads there are.
     pub(super) plan: Plan,
-    /// Which share of the streams: the thread's number.
+    /// Which share: the thread's number.
     pub(super) thread: usize,
-    /// Streams, over all threads.
-    pub(super) streams: usize,
-    /// Watchers, over all threads.
-    pub(super) watchers: usize,
-    /// The watched keys: one, or one for each watcher.
+    /// All watchers.
+    pub(super) groups: Vec<Group>,
+    /// What becomes of them.
+    pub(super) scenario: Scenario,
+    /// The watched keys.
     pub(super) space: KeySpace,
+    /// Where the watchers begin; 0 for now.
+    pub(super) start_revision: i64,
     /// The common clock.
     pub(super) timing: Arc<Timing>,
     /// Shared with all threads.
     pub(super) counters: Arc<Counters>,
-    /// Told once, when all streams are open or one cannot be.
+    /// Told once, when all connections are open or one cannot be.
     pub(super) ready: SyncSender<Result<(), LoadError>>,
+    /// The order to ask for the watchers.
+    pub(super) go: oneshot::Receiver<()>,
     /// Comes when enough has been seen.
     pub(super) stop: oneshot::Receiver<()>,
 }
 
-/// What a thread's watchers saw.
-#[derive(Debug)]
-pub(super) struct Seen {
-    /// Accounts, each with the index of the key it is about.
-    pub(super) accounts: Vec<(u64, Account)>,
-    /// From a put's sending to the arrival of its event, for puts in the window.
-    pub(super) latencies: Latencies,
-    /// Events that arrived in the window.
-    pub(super) events_in_window: u64,
-    /// Streams that broke and watchers that were cancelled, by reason.
-    pub(super) errors: BTreeMap<String, u64>,
-}
-
-impl Streams {
+impl Station {
     /// Opens the streams and reads them until told to stop.
     ///
     /// # Errors
@@ -81,132 +107,214 @@ impl Streams {
         runtime.block_on(self.watch())
     }
 
-    async fn watch(self) -> Result<Seen, LoadError> {
-        let seen = Rc::new(RefCell::new(Seen {
-            accounts: Vec::new(),
-            latencies: Latencies::new(),
-            events_in_window: 0,
-            errors: BTreeMap::new(),
-        }));
-        match self.open_all(&seen).await {
-            Ok(()) => self.ready.send(Ok(())).map_err(|_| LoadError::Thread)?,
+    async fn watch(mut self) -> Result<Seen, LoadError> {
+        let (timing, counters) = (Arc::clone(&self.timing), Arc::clone(&self.counters));
+        let desk = Desk::new(timing, counters, self.space.table());
+        let streams = match self.open_all(&desk).await {
+            Ok(streams) => streams,
             Err(error) => {
                 // The starter reports what it hears here.
                 let _ = self.ready.send(Err(error));
                 return Err(LoadError::Thread);
             }
+        };
+        self.ready.send(Ok(())).map_err(|_| LoadError::Thread)?;
+        (&mut self.go).await.map_err(|_| LoadError::Thread)?;
+        for (stream, halves) in streams {
+            tokio::task::spawn_local(stream.run(halves));
         }
         // A starter that has gone is a reason to stop as well.
         let _ = self.stop.await;
-        let seen = &mut *seen.borrow_mut();
-        Ok(Seen {
-            accounts: std::mem::take(&mut seen.accounts),
-            latencies: seen.latencies.clone(),
-            events_in_window: seen.events_in_window,
-            errors: std::mem::take(&mut seen.errors),
-        })
+        Ok(desk.close())
     }
 
-    async fn open_all(&self, seen: &Rc<RefCell<Seen>>) -> Result<(), LoadError> {
-        for connection in self.plan.connections_of(self.thread) {
-            let endpoint = self.plan.endpoint_of(connection).clone();
-            let link = Link::connect(endpoint).await.map_err(LoadError::Connect)?;
-            for stream in (connection..self.streams).step_by(self.plan.connections) {
-                let opened = self.open(Rpc::new(&link), stream, seen).await;
-                opened.map_err(|source| LoadError::Call { what: "cannot watch", source })?;
+    /// Opens this thread's streams, with no watcher on them yet.
+    async fn open_all(&self, desk: &Rc<Desk>) -> Result<Vec<(Stream, Halves)>, LoadError> {
+        let failed = |source| LoadError::Call { what: "cannot watch", source };
+        let mut all = Vec::new();
+        for group in &self.groups {
+            for connection in (self.thread..group.connections).step_by(self.plan.threads) {
+                let endpoint = self.plan.endpoint_of(connection).clone();
+                let link = Link::connect_with(endpoint, group.windows()).await;
+                let link = link.map_err(LoadError::Connect)?;
+                for number in (connection..group.streams).step_by(group.connections) {
+                    let mut stream = self.stream(group, number, Rpc::new(&link), desk);
+                    let halves = stream.open().await.map_err(failed)?;
+                    all.push((stream, halves));
+                }
             }
         }
-        Ok(())
+        Ok(all)
     }
 
-    /// Opens one stream with its share of the watchers, and starts the task that reads it.
-    async fn open(
-        &self,
-        mut rpc: Rpc,
-        stream: usize,
-        seen: &Rc<RefCell<Seen>>,
-    ) -> Result<(), CallError> {
-        let route = rpc.route(WATCH);
-        let (mut outbound, inbound) = rpc.open::<WatchResponse>(&route).await?;
-        let first = seen.borrow().accounts.len();
-        for watcher in (stream..self.watchers).step_by(self.streams) {
-            let key = watcher as u64 % self.space.count();
-            let accounts = &mut seen.borrow_mut().accounts;
-            accounts.push((key, Account::default()));
-            let watch_id = (accounts.len() - first) as i64;
-            let key = self.space.key(key);
-            let create = WatchCreateRequest { key, watch_id, ..WatchCreateRequest::default() };
-            let union = RequestUnion::CreateRequest(create);
-            outbound.send(&WatchRequest { request_union: Some(union) })?;
+    /// Stream number `number` of a group, with its share of the watchers.
+    fn stream(&self, group: &Group, number: usize, rpc: Rpc, desk: &Rc<Desk>) -> Stream {
+        let mut watchers = 0..0;
+        for watcher in (number..group.watchers).step_by(group.streams) {
+            let interest = group.interest(&self.scenario, &self.space, watcher);
+            let added = desk.add(interest, group.class, self.start_revision);
+            watchers =
+                if watchers.is_empty() { added..added + 1 } else { watchers.start..added + 1 };
         }
-        let reader = Reader {
-            _outbound: outbound,
-            inbound,
-            first,
-            seen: Rc::clone(seen),
-            timing: Arc::clone(&self.timing),
-            counters: Arc::clone(&self.counters),
+        let cut_every = match self.scenario {
+            Scenario::Resume { cut_every, .. } => Some(cut_every),
+            _ => None,
         };
-        tokio::task::spawn_local(reader.read());
-        Ok(())
+        Stream {
+            desk: Rc::clone(desk),
+            watchers,
+            class: group.class,
+            cut_every,
+            random: SmallRng::seed_from_u64(number as u64),
+            route: rpc.route(WATCH),
+            rpc,
+        }
     }
 }
 
-/// Reads one stream.
-struct Reader {
+/// One stream, through all its lives.
+struct Stream {
+    desk: Rc<Desk>,
+    /// Its watchers' numbers at the desk.
+    watchers: Range<usize>,
+    class: Class,
+    /// Mean time between two cuts.
+    cut_every: Option<Duration>,
+    random: SmallRng,
+    route: Route,
+    rpc: Rpc,
+}
+
+/// Both directions of a stream.
+struct Halves {
     /// Kept, for the server ends the stream when its client ends its half.
-    _outbound: Outbound,
-    inbound: Inbound<WatchResponse>,
-    /// The account of this stream's first watcher.
-    first: usize,
-    seen: Rc<RefCell<Seen>>,
-    timing: Arc<Timing>,
-    counters: Arc<Counters>,
+    outbound: Outbound,
+    chunks: Chunks,
+    cutter: Cutter,
 }
 
-impl Reader {
-    async fn read(mut self) {
-        let ended = loop {
-            match self.inbound.next().await {
-                Ok(Some(response)) => self.take(&response),
-                Ok(None) => break "the server ended a watch stream".to_owned(),
-                Err(error) => break error.to_string(),
+impl Stream {
+    async fn run(mut self, mut halves: Halves) {
+        loop {
+            let ended = self.live(&mut halves).await;
+            let is_cut = match ended {
+                None => self.cut(),
+                Some(error) => {
+                    self.is_cut_along(&error) || {
+                        self.desk.error(error.to_string());
+                        false
+                    }
+                }
+            };
+            if !is_cut {
+                return;
             }
-        };
-        *self.seen.borrow_mut().errors.entry(ended).or_default() += 1;
+            drop(halves);
+            halves = self.reopen().await;
+        }
     }
 
-    fn take(&self, response: &WatchResponse) {
-        let seen = &mut *self.seen.borrow_mut();
-        if response.created {
-            self.counters.created.fetch_add(1, Ordering::Relaxed);
-        }
-        if response.canceled {
-            let reason = format!("watcher cancelled: {}", response.cancel_reason);
-            *seen.errors.entry(reason).or_default() += 1;
-        }
-        if response.events.is_empty() {
-            return;
-        }
-        let nth = usize::try_from(response.watch_id - 1).ok();
-        let Some((_, account)) = nth.and_then(|nth| seen.accounts.get_mut(self.first + nth)) else {
-            *seen.errors.entry("events for an unknown watch id".into()).or_default() += 1;
-            return;
-        };
-        let now = Instant::now();
-        let mut fresh = 0;
-        for event in &response.events {
-            let Some(kv) = &event.kv else { continue };
-            let stamp = Stamp::of(&kv.value);
-            fresh += u64::from(account.event(stamp, kv.mod_revision));
-            let counted = stamp.filter(|stamp| self.timing.counts(stamp.sent));
-            if let Some(stamp) = counted {
-                seen.latencies.record(stamp.age(self.timing.epoch, now));
+    /// Asks for the watchers and reads, until the stream ends or, with `None`, its time is up.
+    async fn live(&mut self, halves: &mut Halves) -> Option<CallError> {
+        let time = self.next_cut();
+        let reading = async {
+            match self.ask(halves) {
+                Ok(()) => self.read(halves).await,
+                Err(error) => error,
             }
-        }
-        self.counters.received.fetch_add(fresh, Ordering::Relaxed);
-        if self.timing.counts(now.saturating_duration_since(self.timing.epoch)) {
-            seen.events_in_window += fresh;
+        };
+        match time {
+            None => Some(reading.await),
+            Some(time) => tokio::time::timeout(time, reading).await.ok(),
         }
     }
+
+    /// Asks for every watcher, from where it was.
+    fn ask(&self, halves: &mut Halves) -> Result<(), CallError> {
+        self.desk.counters.first_asked.fetch_min(self.desk.timing.now(), Ordering::Relaxed);
+        for (watcher, watch_id) in self.watchers.clone().zip(1..) {
+            let create = self.desk.create_request(watcher, watch_id);
+            let union = RequestUnion::CreateRequest(create);
+            halves.outbound.send(&WatchRequest { request_union: Some(union) })?;
+        }
+        Ok(())
+    }
+
+    /// Reads until the stream ends, which it should not.
+    async fn read(&self, halves: &mut Halves) -> CallError {
+        loop {
+            if self.class == Class::Stopping {
+                self.stand_still().await;
+            }
+            let taken = match halves.chunks.next().await {
+                Ok(Some(chunk)) => self.desk.take(&mut halves.cutter, &chunk, self.watchers.start),
+                Ok(None) => {
+                    let text = "the server ended a watch stream".to_owned();
+                    return halves.cutter.ended().err().unwrap_or(CallError::WrongAnswer(text));
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken {
+                return error;
+            }
+        }
+    }
+
+    /// Waits for the end of the stopped phase, if this is it.
+    async fn stand_still(&self) {
+        let timing = &self.desk.timing;
+        if timing.phase(timing.now()) == Some(STOPPED_PHASE) {
+            let end = timing.moment(timing.begin(STOPPED_PHASE + 1));
+            tokio::time::sleep_until(end.into()).await;
+        }
+    }
+
+    /// How long the stream may live now; any time, when it is not to be cut.
+    fn next_cut(&mut self) -> Option<Duration> {
+        let timing = &self.desk.timing;
+        let mean = self.cut_every?;
+        let is_over = timing.now() >= timing.begin(timing.phases());
+        (!is_over).then(|| mean.mul_f64(self.random.random_range(0.0..2.0)))
+    }
+
+    /// Cuts the stream, or its connection.
+    fn cut(&mut self) -> bool {
+        self.desk.cut();
+        if self.random.random_ratio(1, CONNECTION_CUTS) {
+            self.rpc.link().cut();
+        }
+        true
+    }
+
+    /// Whether it broke because another stream's cut took the connection along.
+    fn is_cut_along(&self, error: &CallError) -> bool {
+        let is_old = self.rpc.generation() != Some(self.rpc.link().generation());
+        self.cut_every.is_some() && error.lost_connection() && is_old
+    }
+
+    async fn open(&mut self) -> Result<Halves, CallError> {
+        let (outbound, chunks) = self.rpc.open_raw(&self.route).await?;
+        Ok(Halves { outbound, chunks, cutter: Cutter::default() })
+    }
+
+    /// Opens the stream once more, over a new connection if need be.
+    async fn reopen(&mut self) -> Halves {
+        loop {
+            self.rpc.revive().await;
+            if let Ok(halves) = self.open().await {
+                return halves;
+            }
+        }
+    }
+}
+
+/// Waits until something is so that the threads tell, or time is up. Answers whether it is.
+pub(super) fn await_until(deadline: Instant, poll: Duration, is_so: impl Fn() -> bool) -> bool {
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(poll);
+    }
+    true
 }

@@ -1,0 +1,332 @@
+//! Reads from watch responses what the accounts need, straight from the wire: no message is
+//! built, nothing is allocated, values are not copied.
+
+use crate::grpc::CallError;
+
+/// Field numbers of `WatchResponse`, `Event` and `KeyValue`.
+mod field {
+    pub(super) const HEADER: u32 = 1;
+    pub(super) const HEADER_REVISION: u32 = 3;
+    pub(super) const WATCH_ID: u32 = 2;
+    pub(super) const CREATED: u32 = 3;
+    pub(super) const CANCELED: u32 = 4;
+    pub(super) const CANCEL_REASON: u32 = 6;
+    pub(super) const FRAGMENT: u32 = 7;
+    pub(super) const EVENTS: u32 = 11;
+    pub(super) const EVENT_TYPE: u32 = 1;
+    pub(super) const EVENT_KV: u32 = 2;
+    pub(super) const KEY: u32 = 1;
+    pub(super) const MOD_REVISION: u32 = 3;
+    pub(super) const VALUE: u32 = 5;
+}
+
+/// What an encoded `WatchResponse` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Response<'a> {
+    /// The header's revision.
+    pub(super) revision: i64,
+    /// The watcher it is for.
+    pub(super) watch_id: i64,
+    /// It confirms the watcher.
+    pub(super) created: bool,
+    /// The watcher is no more.
+    pub(super) canceled: bool,
+    /// Why, as the server says.
+    pub(super) cancel_reason: &'a [u8],
+    /// More of the same revisions is to come.
+    pub(super) fragment: bool,
+    /// From the first event on.
+    events: &'a [u8],
+}
+
+/// What an encoded `Event` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Event<'a> {
+    /// Not a deletion.
+    pub(super) is_put: bool,
+    /// The key.
+    pub(super) key: &'a [u8],
+    /// Its value.
+    pub(super) value: &'a [u8],
+    /// The revision that made it.
+    pub(super) mod_revision: i64,
+}
+
+impl<'a> Response<'a> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When it is not well formed.
+    pub(super) fn read(message: &'a [u8]) -> Result<Self, CallError> {
+        let mut response = Self::default();
+        let mut fields = Fields { rest: message };
+        loop {
+            let from_here = fields.rest;
+            let Some((number, value)) = fields.next()? else { return Ok(response) };
+            match number {
+                field::EVENTS if response.events.is_empty() => response.events = from_here,
+                field::HEADER => response.revision = header_revision(value.bytes()?)?,
+                field::WATCH_ID => response.watch_id = value.int64()?,
+                field::CREATED => response.created = value.int64()? != 0,
+                field::CANCELED => response.canceled = value.int64()? != 0,
+                field::CANCEL_REASON => response.cancel_reason = value.bytes()?,
+                field::FRAGMENT => response.fragment = value.int64()? != 0,
+                _ => {}
+            }
+        }
+    }
+
+    /// Its events, in order.
+    pub(super) fn events(&self) -> Events<'a> {
+        Events { fields: Fields { rest: self.events } }
+    }
+
+    /// Whether it has any.
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+}
+
+/// The events of a response.
+#[derive(Debug)]
+pub(super) struct Events<'a> {
+    fields: Fields<'a>,
+}
+
+impl<'a> Events<'a> {
+    /// The next one.
+    ///
+    /// # Errors
+    /// When it is not well formed.
+    pub(super) fn next(&mut self) -> Result<Option<Event<'a>>, CallError> {
+        while let Some((number, value)) = self.fields.next()? {
+            if number == field::EVENTS {
+                return Event::read(value.bytes()?).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<'a> Event<'a> {
+    fn read(message: &'a [u8]) -> Result<Self, CallError> {
+        let mut event = Self { is_put: true, ..Self::default() };
+        let mut fields = Fields { rest: message };
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                field::EVENT_TYPE => event.is_put = value.int64()? == 0,
+                field::EVENT_KV => event.read_kv(value.bytes()?)?,
+                _ => {}
+            }
+        }
+        Ok(event)
+    }
+
+    fn read_kv(&mut self, message: &'a [u8]) -> Result<(), CallError> {
+        let mut fields = Fields { rest: message };
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                field::KEY => self.key = value.bytes()?,
+                field::MOD_REVISION => self.mod_revision = value.int64()?,
+                field::VALUE => self.value = value.bytes()?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn header_revision(message: &[u8]) -> Result<i64, CallError> {
+    let (mut fields, mut revision) = (Fields { rest: message }, 0);
+    while let Some((number, value)) = fields.next()? {
+        if number == field::HEADER_REVISION {
+            revision = value.int64()?;
+        }
+    }
+    Ok(revision)
+}
+
+/// A field's value.
+#[derive(Debug, Clone, Copy)]
+enum Value<'a> {
+    /// A number or a truth value.
+    Varint(u64),
+    /// A text, bytes or a message.
+    Bytes(&'a [u8]),
+    /// A number of fixed size, which none of these messages has.
+    Fixed,
+}
+
+impl<'a> Value<'a> {
+    fn bytes(self) -> Result<&'a [u8], CallError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Varint(_) | Self::Fixed => Err(malformed()),
+        }
+    }
+
+    fn int64(self) -> Result<i64, CallError> {
+        match self {
+            // An int64 is the same 64 bits.
+            Self::Varint(number) => Ok(number as i64),
+            Self::Bytes(_) | Self::Fixed => Err(malformed()),
+        }
+    }
+}
+
+/// The fields of a message, one after the other.
+#[derive(Debug)]
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    #[inline]
+    fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, CallError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let value = match tag & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => self.skip(8)?,
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| malformed())?;
+                Value::Bytes(self.take(length)?)
+            }
+            5 => self.skip(4)?,
+            _ => return Err(malformed()),
+        };
+        Ok(Some((u32::try_from(tag >> 3).map_err(|_| malformed())?, value)))
+    }
+
+    #[inline]
+    fn take(&mut self, length: usize) -> Result<&'a [u8], CallError> {
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or_else(malformed)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, length: usize) -> Result<Value<'a>, CallError> {
+        self.take(length).map(|_| Value::Fixed)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, CallError> {
+        let mut number = 0;
+        for (place, byte) in self.rest.iter().take(10).enumerate() {
+            number |= u64::from(byte & 0x7f) << (7 * place);
+            if byte & 0x80 == 0 {
+                self.rest = &self.rest[place + 1..];
+                return Ok(number);
+            }
+        }
+        Err(malformed())
+    }
+}
+
+#[cold]
+fn malformed() -> CallError {
+    CallError::WrongAnswer("a watch response that is not well formed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use castd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+    use castd_proto::mvccpb::event::EventType;
+    use castd_proto::mvccpb::{Event as EventMessage, KeyValue};
+    use prost::Message;
+
+    fn kv(number: i64) -> KeyValue {
+        KeyValue {
+            key: Bytes::from(format!("key-{number}")),
+            value: Bytes::from(vec![b'v'; (number % 400) as usize]),
+            create_revision: 1,
+            mod_revision: number,
+            version: number,
+            lease: -1,
+        }
+    }
+
+    fn response(numbers: &[i64]) -> WatchResponse {
+        let event = |number: &i64| EventMessage {
+            r#type: if number % 3 == 0 { EventType::Delete } else { EventType::Put }.into(),
+            kv: Some(kv(*number)),
+            prev_kv: (number % 2 == 0).then(|| kv(number - 1)),
+        };
+        WatchResponse {
+            header: Some(ResponseHeader {
+                cluster_id: u64::MAX,
+                member_id: 2,
+                revision: 1 << 40,
+                raft_term: 9,
+            }),
+            watch_id: 300,
+            fragment: numbers.len() == 2,
+            events: numbers.iter().map(event).collect(),
+            ..WatchResponse::default()
+        }
+    }
+
+    #[test]
+    fn the_same_is_read_as_by_prost() {
+        for numbers in [&[][..], &[1], &[3, 200], &[7, 8, 9, 1 << 50]] {
+            let response = response(numbers);
+            let encoded = response.encode_to_vec();
+            let skimmed = Response::read(&encoded).unwrap();
+            assert_eq!(skimmed.revision, 1 << 40);
+            assert_eq!(skimmed.watch_id, 300);
+            assert_eq!(skimmed.fragment, response.fragment);
+            assert!(!skimmed.created && !skimmed.canceled);
+            assert_eq!(skimmed.has_events(), !numbers.is_empty());
+            let mut events = skimmed.events();
+            for event in &response.events {
+                let kv = event.kv.as_ref().unwrap();
+                let found = events.next().unwrap().unwrap();
+                assert_eq!(found.is_put, event.r#type() == EventType::Put);
+                assert_eq!((found.key, found.value), (&kv.key[..], &kv.value[..]));
+                assert_eq!(found.mod_revision, kv.mod_revision);
+            }
+            assert_eq!(events.next().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn confirmations_and_cancellations_are_read() {
+        let response = WatchResponse {
+            watch_id: -1,
+            created: true,
+            canceled: true,
+            compact_revision: 5,
+            cancel_reason: "because".into(),
+            ..WatchResponse::default()
+        };
+        let encoded = response.encode_to_vec();
+        let skimmed = Response::read(&encoded).unwrap();
+        assert!(skimmed.created && skimmed.canceled && !skimmed.has_events());
+        assert_eq!((skimmed.watch_id, skimmed.cancel_reason), (-1, &b"because"[..]));
+        assert_eq!(Response::read(&[]).unwrap(), Response::default());
+    }
+
+    #[test]
+    fn a_message_cut_short_is_an_error_or_a_shorter_message() {
+        let encoded = response(&[1, 2]).encode_to_vec();
+        for length in 0..encoded.len() {
+            let read = |message| -> Result<usize, CallError> {
+                let response = Response::read(message)?;
+                let (mut events, mut count) = (response.events(), 0);
+                while events.next()?.is_some() {
+                    count += 1;
+                }
+                Ok(count)
+            };
+            let cut = read(&encoded[..length]);
+            let prost = WatchResponse::decode(&encoded[..length]).map(|cut| cut.events.len());
+            assert_eq!(cut.ok(), prost.ok(), "{length}");
+        }
+        assert!(Response::read(&[0xff; 11]).is_err());
+        assert!(Response::read(&[0x0b]).is_err(), "a group");
+    }
+}
