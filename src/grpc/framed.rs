@@ -144,6 +144,8 @@ where
             if let Some(part) = this.parts.next() {
                 return Poll::Ready(Some(Ok(Frame::data(part))));
             }
+            // An idle stream keeps nothing of what it sent.
+            this.parts = Vec::new().into_iter();
             if this.ended {
                 return Poll::Ready(None);
             }

@@ -43,7 +43,8 @@ async fn ask(
 ) {
     loop {
         let (asked, after) = gather(&mut requests).await;
-        if !asked.is_empty() && !handle.ask(asked).await {
+        // Boxed, because streams wait for requests far longer than for the hub.
+        if !asked.is_empty() && !Box::pin(handle.ask(asked)).await {
             // The hub has closed the stream; its receiver says so too.
             return;
         }

@@ -1,38 +1,99 @@
-//! Fewer system calls for answers.
+//! Fewer system calls for answers, fewer copies of large ones, and no buffer for a
+//! connection that is silent.
 //!
 //! h2 asks whether the socket takes several buffers at once. If it does, h2
 //! sends every DATA frame of 256 bytes or more in a system call of its own; if
 //! it does not, frames below a kilobyte are copied into one buffer, and a poll
 //! of the connection sends all that became ready in one call. Most of our
 //! answers are that small, and the system call is most of their cost. Larger
-//! frames come here in two pieces, head and payload, and are joined again.
+//! frames come here in two pieces, the head with a kilobyte of the payload, and
+//! the rest: they go to the system together, without being joined first.
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A piece that is larger than this is written as it is.
-const BUFFER_BYTES: usize = 32 * 1024;
+/// What is held back at most, in bytes.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// A piece of at least so many bytes is not held back, nor copied: it takes along what is.
+const DIRECT_BYTES: usize = 4 * 1024;
+
+thread_local! {
+    /// The buffer of whichever connection writes next: they do it one after the other.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A socket that takes one buffer at a time and sends when it is flushed.
 #[derive(Debug)]
-pub(super) struct Coalescing<S>(BufWriter<S>);
+pub(super) struct Coalescing<S> {
+    socket: S,
+    /// What was written and not sent yet. Without room when there is nothing.
+    held: Vec<u8>,
+    /// How much of that was sent.
+    sent: usize,
+}
 
-impl<S: AsyncWrite> Coalescing<S> {
+impl<S: AsyncWrite + Unpin> Coalescing<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self(BufWriter::with_capacity(BUFFER_BYTES, socket))
+        Self { socket, held: Vec::new(), sent: 0 }
+    }
+
+    /// Hands everything to the system.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.held.len() {
+            let rest = &self.held[self.sent..];
+            match ready!(Pin::new(&mut self.socket).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
+            }
+        }
+        self.release();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands over what is held and of `bytes` as much as the system takes.
+    fn poll_send_with(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let rest = &self.held[self.sent..];
+            let length = rest.len();
+            let slices = [IoSlice::new(rest), IoSlice::new(bytes)];
+            let slices = if length == 0 { &slices[1..] } else { &slices[..] };
+            match ready!(Pin::new(&mut self.socket).poll_write_vectored(context, slices))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count if count <= length => self.sent += count,
+                count => {
+                    self.release();
+                    return Poll::Ready(Ok(count - length));
+                }
+            }
+        }
+    }
+
+    /// Everything was sent: the next connection may have the buffer.
+    fn release(&mut self) {
+        self.held.clear();
+        self.sent = 0;
+        if self.held.capacity() > 0 {
+            SPARE.set(std::mem::take(&mut self.held));
+        }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalescing<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Coalescing<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
 
@@ -42,15 +103,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalescing<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        let this = &mut *self;
+        if bytes.len() >= DIRECT_BYTES {
+            return this.poll_send_with(context, bytes);
+        }
+        if this.held.len() + bytes.len() > BUFFER_BYTES {
+            ready!(this.poll_send(context))?;
+        }
+        if this.held.capacity() == 0 {
+            this.held = SPARE.take();
+            this.held.reserve_exact(BUFFER_BYTES);
+        }
+        this.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        ready!(self.poll_send(context))?;
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -76,5 +151,26 @@ mod tests {
         socket.flush().await.unwrap();
         let read = far.read(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..read], b"headpayload");
+        assert_eq!(socket.held.capacity(), 0, "a silent connection keeps a buffer");
+    }
+
+    #[tokio::test]
+    async fn whatever_is_written_arrives_in_order_through_a_narrow_pipe() {
+        let (near, mut far) = tokio::io::duplex(1000);
+        let mut socket = Coalescing::new(near);
+        let sizes = [1, 999, DIRECT_BYTES - 1, DIRECT_BYTES, 5, 50_000, DIRECT_BYTES, 3000];
+        let pieces: Vec<Vec<u8>> =
+            (0..).zip(sizes).map(|(number, size)| vec![number; size]).collect();
+        let expected = pieces.concat();
+        let writing = async move {
+            for piece in &pieces {
+                socket.write_all(piece).await.unwrap();
+            }
+            socket.shutdown().await.unwrap();
+        };
+        let mut arrived = Vec::new();
+        let (_, read) = tokio::join!(writing, far.read_to_end(&mut arrived));
+        read.unwrap();
+        assert!(arrived == expected, "something else arrived");
     }
 }

@@ -1,11 +1,12 @@
 //! One connection: which protocol it speaks, and who answers its requests.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::{FutureExt, TryFutureExt};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -30,6 +31,10 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// up to 256 bytes of half of it. A client may send a stream window full of requests to
 /// watch, of 15 bytes each, without waiting, and that on a dozen streams.
 const CONNECTION_WINDOW_BYTES: u32 = 512 << 20;
+
+/// What h2 takes of one stream's answers before they are sent, in bytes: a client that
+/// stops reading stops its streams there.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// The largest header list of a request, in bytes: tokens and metadata are small.
 const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
@@ -65,6 +70,7 @@ pub(super) fn builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
         .auto_date_header(false)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
@@ -81,7 +87,7 @@ where
     let mut phase = shared.faces.phase();
     let mut end = shared.faces.phase();
     let answering = Arc::clone(&shared);
-    let service = service_fn(move |request| answer(Arc::clone(&answering), role, request));
+    let service = service_fn(move |request| answer(&answering, role, request));
     let io = TokioIo::new(Coalescing::new(AnyAuthority::new(io)));
     let mut connection = pin!(shared.builder.serve_connection(io, service));
     // Members talk to each other for as long as there are clients to serve.
@@ -100,22 +106,19 @@ where
     }
 }
 
-async fn answer(
-    shared: Arc<Shared>,
-    role: Role,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+/// An answer to come. Always in a box: a request's future is moved several times on its
+/// way to its task, and what the task has room for stays taken while a stream is open.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+fn answer(shared: &Arc<Shared>, role: Role, request: Request<Incoming>) -> Answering {
     if role.grpc() && grpc::is_grpc(&request) {
-        // Boxed, because a request's future is moved several times on its way to
-        // its task, and a call's is kilobytes large.
-        return Ok(Box::pin(grpc::serve(Arc::clone(&shared.faces), request)).await);
+        return Box::pin(grpc::serve(Arc::clone(&shared.faces), request).map(Ok));
     }
     if role == Role::Peer && grpc::is_grpc(&request) {
-        let Ok(response) = shared.peer_calls.clone().oneshot(request).await;
-        return Ok(response.map(Body::new));
+        let answered = shared.peer_calls.clone().oneshot(request);
+        return Box::pin(answered.map_ok(|response| response.map(Body::new)));
     }
-    // Boxed: HTTP is rare, and its future need not make room in every call's.
-    Ok(Box::pin(answer_http(shared, role, request)).await)
+    Box::pin(answer_http(Arc::clone(shared), role, request).map(Ok))
 }
 
 async fn answer_http(
