@@ -14,6 +14,7 @@ mod markdown;
 mod server;
 mod stage;
 mod summary;
+mod watches;
 mod works;
 mod writers;
 
