@@ -286,6 +286,9 @@ pub(crate) struct CompareArgs {
     /// Write the medians and ratios to this file, as Markdown.
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
+    /// Draw how watch-flat-N and watch-paced-N grow with N, as SVG into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
     /// More failed calls than this make the exit status 1.
     #[arg(long, default_value_t = 0)]
     pub(crate) max_errors: u64,

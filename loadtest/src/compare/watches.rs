@@ -22,10 +22,14 @@ const WATCHED_RATE: f64 = 50.0;
 const WATCHED_CLIENTS: usize = 64;
 /// Events a second over all watchers, where their number is not to matter.
 const PACED_EVENTS: f64 = 50_000.0;
-/// Clients that put one key as fast as they can.
-const FLAT_CLIENTS: usize = 4;
-/// Puts they may be ahead of the watchers, for all that is put has to be delivered in the end.
-const FLAT_AHEAD: u64 = 256;
+/// Clients that put one key as fast as they can: fewest and most.
+const FLAT_CLIENTS: (usize, usize) = (4, 64);
+/// Watchers that one of them keeps busy.
+const FLAT_WATCHERS_A_CLIENT: usize = 16_000;
+/// Events they may be ahead of the watchers, for all that is put has to be delivered in the end.
+const FLAT_AHEAD_EVENTS: usize = 256_000;
+/// And puts at most.
+const FLAT_AHEAD_PUTS: usize = 256;
 /// Clients that put the watchers' own keys as fast as they can.
 const OWN_CLIENTS: usize = 16;
 /// Keys that are put while watchers stop.
@@ -167,7 +171,7 @@ impl WatchWork {
         let closed = |clients| Plan { clients, ..plan.clone() };
         match self {
             Self::FanOut(_) | Self::Past(_) => open(WATCHED_RATE),
-            Self::Flat(_) => closed(FLAT_CLIENTS),
+            Self::Flat(watchers) => closed(flat_clients(watchers)),
             Self::Paced(watchers) => open(PACED_EVENTS / watchers as f64),
             Self::Own(_) => closed(OWN_CLIENTS),
             // Not about puts: one shows that the watchers are there.
@@ -191,9 +195,16 @@ impl WatchWork {
             connections: plan.connections,
             space: KeySpace::new("", KEY_BYTES, scenario.keys(watchers), Order::Sequential)?,
             value_bytes: if matches!(self, Self::Slow(_)) { SLOW_VALUE_BYTES } else { VALUE_BYTES },
-            ahead: matches!(self, Self::Flat(_)).then_some(FLAT_AHEAD),
+            ahead: self.ahead(),
             grace: DRAIN,
         })
+    }
+
+    /// Puts that not all watchers have seen yet, at most.
+    fn ahead(self) -> Option<u64> {
+        let Self::Flat(watchers) = self else { return None };
+        let puts = FLAT_AHEAD_EVENTS / watchers;
+        Some(puts.clamp(flat_clients(watchers), FLAT_AHEAD_PUTS) as u64)
     }
 
     /// Puts the figures in that this work is about.
@@ -219,6 +230,12 @@ impl WatchWork {
             Self::Past(_) => figures.extend(past(watch)),
         }
     }
+}
+
+/// Clients that keep so many watchers busy: the fewer watch, the more puts it takes.
+fn flat_clients(watchers: usize) -> usize {
+    let (fewest, most) = FLAT_CLIENTS;
+    (FLAT_WATCHERS_A_CLIENT / watchers.max(1)).clamp(fewest, most)
 }
 
 /// What watchers cost when they are made, and at rest.
@@ -287,6 +304,9 @@ mod tests {
             assert_eq!(WatchWork::parse(rest).unwrap().name(), name);
         }
         assert_eq!(WatchWork::parse("past-1m").unwrap(), WatchWork::Past(1_000_000));
+        assert_eq!([10, 1000, 100_000].map(flat_clients), [64, 16, 4]);
+        let ahead = [10, 1000, 10_000, 100_000].map(|count| WatchWork::Flat(count).ahead());
+        assert_eq!(ahead, [Some(256), Some(256), Some(25), Some(4)]);
         for rest in ["", "0", "x", "flat", "flat-0", "memory-100", "memory-0x5", "some-3"] {
             assert!(WatchWork::parse(rest).is_err(), "{rest}");
         }
