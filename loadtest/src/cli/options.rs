@@ -242,9 +242,13 @@ pub(crate) struct CompareArgs {
     /// Load before each window.
     #[arg(long, value_parser = duration, default_value = "1s")]
     pub(crate) warmup: Duration,
-    /// The works: put-N, get-ser-N, get-lin-N, txn-N, mixed-N (N clients), pages, watch-N (N
-    /// watchers of one key, 50 puts a second), fill-SIZE (as in 1m), count, restart. count and
-    /// restart use the keys of fill, or fill 1m themselves. With three members and more also
+    /// The works: put-N, get-ser-N, get-lin-N, txn-N, mixed-N (N clients), pages, fill-SIZE (as
+    /// in 1m), count, restart. count and restart use the keys of fill, or fill 1m themselves.
+    /// Watchers of one key: watch-N (50 puts a second), watch-flat-N (puts as fast as they are
+    /// seen), watch-paced-N (50,000 events a second). Of a key each: watch-own-N (16 writers,
+    /// also without watchers), watch-create-N, watch-memory-SxN (N on each of S streams).
+    /// watch-slow-N: N watchers stop reading for 30 s. watch-past-N: one watcher from N revisions
+    /// ago. With three members and more also
     /// failover-kill and failover-stop (the leader goes while others write) and catch-up-SIZE (a
     /// member comes back so many entries behind).
     #[arg(
@@ -282,6 +286,9 @@ pub(crate) struct CompareArgs {
     /// Write the medians and ratios to this file, as Markdown.
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
+    /// Draw how watch-flat-N and watch-paced-N grow with N, as SVG into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
     /// More failed calls than this make the exit status 1.
     #[arg(long, default_value_t = 0)]
     pub(crate) max_errors: u64,

@@ -53,11 +53,33 @@ pub(super) enum Figure {
     P99BeforeMs,
     /// The 99th percentile while it caught up, over that before.
     P99Growth,
+    /// Puts a second beside watchers.
+    PutRate,
+    /// The same without watchers.
+    PutRateAlone,
+    /// The first over the second.
+    PutShare,
+    /// Server CPU a put with its events, microseconds.
+    PutCpuUs,
+    /// Resident memory with all watchers open, bytes.
+    RssBytes,
+    /// What a watcher adds to resident memory, bytes.
+    WatcherRssBytes,
+    /// What a watcher adds to anonymous memory, bytes.
+    WatcherAnonBytes,
+    /// Resident memory before watchers stopped, bytes.
+    RssBeforeBytes,
+    /// The most resident memory since then, bytes.
+    RssStoppedBytes,
+    /// Resident memory when they had made up for it, bytes.
+    RssAfterBytes,
+    /// From when watchers read again until the last one had everything, seconds.
+    MadeUpSeconds,
 }
 
 impl Figure {
     /// All of them, in the order of columns.
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 32] = [
         Self::Rate,
         Self::P50Ms,
         Self::P99Ms,
@@ -79,6 +101,17 @@ impl Figure {
         Self::CatchUpSeconds,
         Self::P99BeforeMs,
         Self::P99Growth,
+        Self::PutRate,
+        Self::PutRateAlone,
+        Self::PutShare,
+        Self::PutCpuUs,
+        Self::RssBytes,
+        Self::WatcherRssBytes,
+        Self::WatcherAnonBytes,
+        Self::RssBeforeBytes,
+        Self::RssStoppedBytes,
+        Self::RssAfterBytes,
+        Self::MadeUpSeconds,
     ];
 
     /// What it is called in tables.
@@ -105,6 +138,17 @@ impl Figure {
             Self::CatchUpSeconds => "caught up",
             Self::P99BeforeMs => "p99 before",
             Self::P99Growth => "p99 growth",
+            Self::PutRate => "puts",
+            Self::PutRateAlone => "puts alone",
+            Self::PutShare => "puts kept",
+            Self::PutCpuUs => "put CPU",
+            Self::RssBytes => "RSS",
+            Self::WatcherRssBytes => "a watcher, RSS",
+            Self::WatcherAnonBytes => "a watcher, anonymous",
+            Self::RssBeforeBytes => "RSS before",
+            Self::RssStoppedBytes => "RSS stopped",
+            Self::RssAfterBytes => "RSS after",
+            Self::MadeUpSeconds => "made up",
         }
     }
 
@@ -120,7 +164,13 @@ impl Figure {
             Self::WrittenBytes => "B/op",
             Self::ReadySeconds | Self::CatchUpSeconds => "s",
             Self::Failed | Self::Applied | Self::Lost => "writes",
-            Self::P99Growth => "times",
+            Self::P99Growth | Self::PutShare => "times",
+            Self::PutRate | Self::PutRateAlone => "/s",
+            Self::PutCpuUs => "us/put",
+            Self::RssBytes | Self::RssBeforeBytes | Self::RssStoppedBytes => "MiB",
+            Self::RssAfterBytes => "MiB",
+            Self::WatcherRssBytes | Self::WatcherAnonBytes => "B",
+            Self::MadeUpSeconds => "s",
         }
     }
 
@@ -133,15 +183,20 @@ impl Figure {
     pub(super) fn text(self, value: f64) -> String {
         match self {
             Self::Rate if value >= 100.0 => grouped(value),
-            Self::PeakRssBytes | Self::AnonBytes | Self::DiskBytes => {
-                format!("{:.0}", mebibytes(value as u64))
-            }
+            Self::PeakRssBytes | Self::AnonBytes | Self::DiskBytes => mebibytes_text(value),
+            Self::RssBytes | Self::RssBeforeBytes => mebibytes_text(value),
+            Self::RssStoppedBytes | Self::RssAfterBytes => mebibytes_text(value),
+            Self::WatcherRssBytes | Self::WatcherAnonBytes => grouped(value),
             Self::WrittenBytes | Self::Failed | Self::Applied | Self::Lost => {
                 format!("{value:.0}")
             }
             _ => significant(value),
         }
     }
+}
+
+fn mebibytes_text(bytes: f64) -> String {
+    format!("{:.0}", mebibytes(bytes as u64))
 }
 
 /// Three significant digits or all before the point.
@@ -221,7 +276,7 @@ impl Row {
             clients,
             figures,
             errors: report.faults(),
-            failures: report.errors.clone(),
+            failures: failures(report),
         }
     }
 
@@ -241,6 +296,25 @@ impl Row {
         }
         self
     }
+}
+
+/// What went wrong, by text, watchers' troubles included.
+fn failures(report: &Report) -> BTreeMap<String, u64> {
+    let mut failures = report.errors.clone();
+    let Some(watch) = &report.watch else { return failures };
+    failures.extend(watch.errors.clone());
+    for (text, times) in [
+        ("events missing", watch.missing),
+        ("events doubled", watch.doubled),
+        ("events disordered", watch.disordered),
+        ("revisions split", watch.split),
+        ("events foreign", watch.foreign),
+    ] {
+        if times > 0 {
+            failures.insert(text.to_owned(), times);
+        }
+    }
+    failures
 }
 
 impl fmt::Display for Row {

@@ -11,9 +11,11 @@ mod facts;
 mod failover;
 mod figures;
 mod markdown;
+mod picture;
 mod server;
 mod stage;
 mod summary;
+mod watches;
 mod works;
 mod writers;
 
@@ -44,6 +46,9 @@ struct Comparison {
 pub(crate) fn run(args: &CompareArgs) -> Result<bool, LoadError> {
     let contenders = Contender::all(args)?;
     let stages = works::stages(&args.work, args.members.get())?;
+    if args.picture.is_some() {
+        picture::check(&stages)?;
+    }
     let bench = Bench::new(args)?;
     let facts = Facts::gather(&contenders, &bench);
     let mut rows = Vec::new();
@@ -109,6 +114,9 @@ fn publish(comparison: &Comparison, args: &CompareArgs) -> Result<(), LoadError>
     println!("{text}");
     if let Some(path) = &args.markdown {
         write_file(path, &text)?;
+    }
+    if let Some(path) = &args.picture {
+        write_file(path, &picture::document(&comparison.summary))?;
     }
     if let Some(path) = &args.json_file {
         let json = serde_json::to_string(comparison).expect("numbers and texts");

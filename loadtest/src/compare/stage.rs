@@ -12,6 +12,7 @@ use super::failover::Failover;
 use super::figures::{Figure, Figures, Row};
 use super::server::Server;
 use super::summary::EMPTY_CALL;
+use super::watches::WatchWork;
 use crate::cli::{CompareArgs, default_threads};
 use crate::driver::{Pace, Plan, Work, measure};
 use crate::error::LoadError;
@@ -24,7 +25,6 @@ use crate::work::mixed::MixedWork;
 use crate::work::put::PutWork;
 use crate::work::range::{RangeWork, Shape};
 use crate::work::txn::{self, TxnWork};
-use crate::work::watch::{self, Scenario, WatchOptions};
 
 /// Size of a key.
 pub(super) const KEY_BYTES: usize = 8;
@@ -40,8 +40,6 @@ const PAGE_KEYS: u32 = 1000;
 const SCAN_CLIENTS: usize = 8;
 /// Clients that fill.
 pub(super) const FILL_CLIENTS: usize = 256;
-/// Puts a second for the watchers of one key.
-const WATCHED_RATE: f64 = 50.0;
 /// How long calls and events are waited for at the end.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 
@@ -110,7 +108,8 @@ impl Bench {
         }
     }
 
-    fn cluster_plan(&self, cluster: &Cluster, clients: usize) -> Plan {
+    /// The same for all members of a cluster.
+    pub(super) fn cluster_plan(&self, cluster: &Cluster, clients: usize) -> Plan {
         self.plan(cluster.endpoints(), cluster.pids(), clients)
     }
 }
@@ -120,6 +119,8 @@ impl Bench {
 pub(super) enum Stage {
     /// One work.
     Small(SmallWork),
+    /// Watchers.
+    Watch(WatchWork),
     /// The works on many keys, one behind the other.
     Big(BigStage),
     /// The leader goes while others write.
@@ -141,8 +142,6 @@ pub(super) enum SmallWork {
     Mixed { clients: usize },
     /// Pages over many keys.
     Pages,
-    /// Watchers of one key.
-    Watch { watchers: usize },
 }
 
 /// Works on many keys.
@@ -163,7 +162,7 @@ impl Stage {
     pub(super) fn clients(&self) -> Option<usize> {
         match self {
             Self::Small(work) => work.clients(),
-            Self::Big(_) | Self::Failover(_) | Self::CatchUp(_) => None,
+            Self::Watch(_) | Self::Big(_) | Self::Failover(_) | Self::CatchUp(_) => None,
         }
     }
 
@@ -175,6 +174,7 @@ impl Stage {
         let dir = bench.fresh_dir()?;
         match self {
             Self::Small(work) => Ok(vec![work.run(contender, bench, dir.path())?]),
+            Self::Watch(work) => Ok(vec![work.run(contender, bench, dir.path())?]),
             Self::Big(stage) => stage.run(contender, bench, dir.path()),
             Self::Failover(work) => Ok(vec![work.run(contender, bench, dir.path())?]),
             Self::CatchUp(work) => Ok(vec![work.run(contender, bench, dir.path())?]),
@@ -192,7 +192,6 @@ impl SmallWork {
             Self::Txn { clients } => format!("txn-{clients}"),
             Self::Mixed { clients } => format!("mixed-{clients}"),
             Self::Pages => "pages".into(),
-            Self::Watch { watchers } => format!("watch-{watchers}"),
         }
     }
 
@@ -202,7 +201,7 @@ impl SmallWork {
             | Self::Get { clients, .. }
             | Self::Txn { clients }
             | Self::Mixed { clients } => Some(clients),
-            Self::Pages | Self::Watch { .. } => None,
+            Self::Pages => None,
         }
     }
 
@@ -220,7 +219,7 @@ impl SmallWork {
         let keys = if self == Self::Pages { PAGED_KEYS } else { KEYS };
         let space = KeySpace::new("", KEY_BYTES, keys, Order::Random)?;
         let values = Values::new(VALUE_BYTES);
-        if !matches!(self, Self::Put { .. } | Self::Watch { .. }) {
+        if !matches!(self, Self::Put { .. }) {
             prefill(&space, &values, plan)?;
             // Serializable reads find the keys on every member then.
             cluster.settle()?;
@@ -236,7 +235,6 @@ impl SmallWork {
             Self::Mixed { .. } => {
                 report(&MixedWork { space, values, reads: 0.9, serializable: false }, plan)
             }
-            Self::Watch { watchers } => watch_one_key(watchers, plan),
         }
     }
 }
@@ -248,20 +246,6 @@ pub(super) fn report<W: Work>(work: &W, plan: &Plan) -> Result<Report, LoadError
 
 fn reads(space: KeySpace, shape: Shape, serializable: bool) -> RangeWork {
     RangeWork { space, shape, serializable, keys_only: false }
-}
-
-fn watch_one_key(watchers: usize, plan: &Plan) -> Result<Report, LoadError> {
-    let options = WatchOptions {
-        scenario: Scenario::FanOut,
-        watchers,
-        streams: watchers.min(100),
-        connections: plan.connections,
-        space: KeySpace::new("", KEY_BYTES, 1, Order::Sequential)?,
-        value_bytes: VALUE_BYTES,
-        ahead: None,
-        grace: DRAIN,
-    };
-    watch::run(&options, &Plan { pace: Pace::Open { rate: WATCHED_RATE }, ..plan.clone() })
 }
 
 impl BigStage {

@@ -3,6 +3,7 @@
 use super::catch_up::CatchUp;
 use super::failover::{Blow, Failover};
 use super::stage::{BigStage, SmallWork, Stage};
+use super::watches::WatchWork;
 use crate::cli::size;
 use crate::error::LoadError;
 
@@ -38,7 +39,10 @@ pub(super) fn stages(names: &[String], members: usize) -> Result<Vec<Stage>, Loa
                 big.fill = true;
                 big.keys = size(keys).map_err(LoadError::Usage)?;
             }
-            _ => stages.push(Stage::Small(small(name)?)),
+            _ => match name.strip_prefix("watch-") {
+                Some(rest) => stages.push(Stage::Watch(WatchWork::parse(rest)?)),
+                None => stages.push(Stage::Small(small(name)?)),
+            },
         }
     }
     if big.fill || big.count || big.restart {
@@ -74,7 +78,6 @@ fn small(name: &str) -> Result<SmallWork, LoadError> {
         "get-lin" => Ok(SmallWork::Get { clients, serializable: false }),
         "txn" => Ok(SmallWork::Txn { clients }),
         "mixed" => Ok(SmallWork::Mixed { clients }),
-        "watch" => Ok(SmallWork::Watch { watchers: clients }),
         _ => Err(unknown()),
     }
 }
@@ -117,16 +120,21 @@ mod tests {
 
     #[test]
     fn a_name_reads_the_same_as_it_is_written() {
-        for name in
-            ["put-1", "get-ser-64", "get-lin-256", "txn-64", "mixed-256", "pages", "watch-9"]
-        {
+        for name in ["put-1", "get-ser-64", "get-lin-256", "txn-64", "mixed-256", "pages"] {
             assert_eq!(small(name).unwrap().name(), name);
         }
     }
 
     #[test]
     fn unknown_names_are_refused() {
-        for names in [["put"].as_slice(), &["put-0"], &["get-64"], &["fill-1m", "fill-2m"], &[""]] {
+        for names in [
+            ["put"].as_slice(),
+            &["put-0"],
+            &["get-64"],
+            &["watch-x"],
+            &["fill-1m", "fill-2m"],
+            &[""],
+        ] {
             assert!(parse(names).is_err(), "{names:?}");
         }
     }

@@ -21,8 +21,10 @@ const WINDOW_BYTES: u32 = 16 << 20;
 const SMALL_WINDOW_BYTES: u32 = 65_535;
 /// The largest window there is.
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
-/// Largest frame the server may send.
+/// Largest frame the server may send: a bulk answer comes in few.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// The same for streams that go on: what is read is still in the processor's cache then.
+const STREAMED_FRAME_BYTES_MAX: u32 = 32 << 10;
 /// How long an attempt that failed keeps the next one waiting.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// How long one attempt to connect may take.
@@ -69,12 +71,19 @@ impl FromStr for Endpoint {
 pub(crate) struct Windows {
     stream_bytes: u32,
     connection_bytes: u32,
+    frame_bytes: u32,
 }
 
 impl Windows {
     /// So large that nothing ever waits for them.
-    pub(crate) const LARGE: Self =
-        Self { stream_bytes: WINDOW_BYTES, connection_bytes: WINDOW_BYTES };
+    pub(crate) const LARGE: Self = Self {
+        stream_bytes: WINDOW_BYTES,
+        connection_bytes: WINDOW_BYTES,
+        frame_bytes: FRAME_BYTES_MAX,
+    };
+
+    /// The same for streams that go on.
+    pub(crate) const STREAMED: Self = Self { frame_bytes: STREAMED_FRAME_BYTES_MAX, ..Self::LARGE };
 
     /// Those of a client that stops a server soon: 64 KiB a stream. That of the connection lets
     /// all of its `streams` be stopped and others still go on, as with Go's clients, which give
@@ -82,7 +91,7 @@ impl Windows {
     pub(crate) fn small(streams: usize) -> Self {
         let streams = u32::try_from(streams).unwrap_or(u32::MAX).saturating_add(1);
         let connection_bytes = SMALL_WINDOW_BYTES.saturating_mul(streams).min(WINDOW_BYTES_MAX);
-        Self { stream_bytes: SMALL_WINDOW_BYTES, connection_bytes }
+        Self { stream_bytes: SMALL_WINDOW_BYTES, connection_bytes, ..Self::STREAMED }
     }
 }
 
@@ -195,7 +204,7 @@ async fn handshake(
     let (sender, connection) = h2::client::Builder::new()
         .initial_window_size(windows.stream_bytes)
         .initial_connection_window_size(windows.connection_bytes)
-        .max_frame_size(FRAME_BYTES_MAX)
+        .max_frame_size(windows.frame_bytes)
         .enable_push(false)
         .handshake(socket)
         .await

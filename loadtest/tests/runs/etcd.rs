@@ -52,19 +52,82 @@ fn a_read_of_keys_that_are_not_there_is_an_error() {
     assert_eq!(report["errors"]["wrong answer: 0 keys for a get, not one"], 3);
 }
 
+/// A report in which every event came, once, in order and in one piece.
+fn exact(report: &Value) {
+    clean(report);
+    for fault in ["missing", "doubled", "disordered", "split", "foreign"] {
+        assert_eq!(report["watch"][fault], 0, "{fault}: {report}");
+    }
+}
+
 #[test]
 fn watchers_see_every_put_once_and_in_order() {
     let Some(binary) = reference_etcd() else { return };
     let server = etcd(&binary);
-    for (mode, events_per_put) in [("", 50), ("--own-keys", 1)] {
-        let words = format!("watch {mode} --watchers 50 --streams 5 --clients 4 --total 200");
+    for (scenario, events_per_put) in [("fan-out", 50), ("own-keys", 1)] {
+        let words = format!(
+            "watch --scenario {scenario} --watchers 50 --streams 5 --clients 4 --total 200 \
+             --key-prefix {scenario}/ --pid {}",
+            server.pid()
+        );
         let report = report(&server, &words);
-        clean(&report);
+        exact(&report);
         let watch = &report["watch"];
-        for fault in ["missing", "doubled", "disordered", "foreign"] {
-            assert_eq!(watch[fault], 0, "{fault}: {report}");
-        }
         assert_eq!(watch["latency"]["count"], 200 * events_per_put, "{report}");
+        assert_eq!(watch["creation"]["watchers"], 50, "{report}");
+        assert!(watch["memory"]["open"]["rss_bytes"].as_u64().unwrap() > 0, "{report}");
+    }
+}
+
+#[test]
+fn watchers_of_keys_prefixes_and_ranges_see_what_is_theirs() {
+    let Some(binary) = reference_etcd() else { return };
+    let server = etcd(&binary);
+    let words = "--watchers 100 --keys 200 --clients 8 --total 400 --txn-keys 10";
+    let mixed = report(&server, &format!("watch --scenario mixed {words} --key-prefix m/"));
+    exact(&mixed);
+    assert!(mixed["keys_per_second"].as_f64().unwrap() > mixed["rate"].as_f64().unwrap() * 4.0);
+
+    let cuts = "--scenario resume --cut-every 50ms --rate 300 --key-prefix n/";
+    let resumed = report(&server, &format!("watch {cuts} {words}"));
+    exact(&resumed);
+    assert!(resumed["watch"]["cuts"].as_u64().unwrap() > 10, "{resumed}");
+}
+
+#[test]
+fn watchers_from_the_past_come_up_to_the_present() {
+    let Some(binary) = reference_etcd() else { return };
+    let server = etcd(&binary);
+    let words = "watch --scenario past --watchers 3 --keys 50 --history 2k --rate 100 --total 50";
+    let report = report(&server, words);
+    exact(&report);
+    assert_eq!(report["watch"]["past"]["events"], 6000, "{report}");
+    assert_eq!(report["watch"]["latency"]["count"], 150, "{report}");
+}
+
+#[test]
+fn watchers_that_stop_get_everything_once_they_read_again() {
+    let Some(binary) = reference_etcd() else { return };
+    let server = etcd(&binary);
+    let words = format!(
+        "watch --scenario slow --watchers 2 --streams 2 --stopped 10 --keys 5 --stop-for 2s \
+         --duration 1s --rate 500 --clients 8 --value-size 4096 --pid {}",
+        server.pid()
+    );
+    let report = report(&server, &words);
+    exact(&report);
+    let slow = &report["watch"]["slow"];
+    assert_eq!(slow["recovery"]["count"], 10, "{report}");
+    assert!(slow["during"]["count"].as_u64().unwrap() > 1500, "{report}");
+    assert!(slow["rss_peak_bytes"].as_u64() >= slow["rss_before_bytes"].as_u64(), "{report}");
+}
+
+#[test]
+fn options_that_a_scenario_has_no_use_for_are_refused() {
+    for words in ["--stopped 3", "--scenario mixed --ahead 3", "--scenario past --cut-every 1s"] {
+        let output = loadtest(&format!("watch {words} --endpoints 127.0.0.1:1"));
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("of no use"), "{words}");
     }
 }
 

@@ -275,7 +275,7 @@ impl Desk {
             brought.created += u64::from(!watcher.confirmed);
             watcher.confirmed = true;
             if watcher.next_revision == 0 {
-                watcher.next_revision = response.revision + 1;
+                watcher.next_revision = response.revision()? + 1;
             }
         }
         if !response.has_events() {

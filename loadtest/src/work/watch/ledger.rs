@@ -89,7 +89,7 @@ struct Seen {
     /// The 64 numbers from `below` on, one bit each.
     beyond: u64,
     /// Those further ahead.
-    far: Option<Box<BTreeSet<u32>>>,
+    far: BTreeSet<u32>,
 }
 
 impl Seen {
@@ -97,7 +97,7 @@ impl Seen {
     fn insert(&mut self, number: u32) -> bool {
         let Some(ahead) = number.checked_sub(self.below) else { return false };
         if ahead >= u64::BITS {
-            return self.far.get_or_insert_default().insert(number);
+            return self.far.insert(number);
         }
         let bit = 1 << ahead;
         let fresh = self.beyond & bit == 0;
@@ -113,15 +113,11 @@ impl Seen {
         let run = self.beyond.trailing_ones();
         self.below += run;
         self.beyond = self.beyond.checked_shr(run).unwrap_or(0);
-        let Some(far) = &mut self.far else { return };
-        while let Some(ahead) = far.first().map(|number| number - self.below)
+        while let Some(ahead) = self.far.first().map(|number| number - self.below)
             && ahead < u64::BITS
         {
-            far.pop_first();
+            self.far.pop_first();
             self.beyond |= 1 << ahead;
-        }
-        if far.is_empty() {
-            self.far = None;
         }
     }
 
@@ -129,7 +125,7 @@ impl Seen {
         let Some(ahead) = number.checked_sub(self.below) else { return true };
         match ahead {
             0..64 => self.beyond >> ahead & 1 == 1,
-            _ => self.far.as_ref().is_some_and(|far| far.contains(&number)),
+            _ => self.far.contains(&number),
         }
     }
 
@@ -276,7 +272,7 @@ mod tests {
                 assert!(seen.contains(*number));
                 assert_eq!(seen.missing(&wanted), 999 - position as u64);
             }
-            assert_eq!(seen, Seen { below: 1000, beyond: 0, far: None });
+            assert_eq!(seen, Seen { below: 1000, ..Seen::default() });
         }
         let mut gap = Seen::default();
         (1..=64).for_each(|number| assert!(gap.insert(number)));

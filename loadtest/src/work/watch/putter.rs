@@ -139,7 +139,7 @@ impl PutRoom {
         match txn_keys {
             None => vec![(call % keys as u64) as u32],
             Some(wanted) => {
-                let wanted = if call % 2 == 0 { 1 } else { wanted.min(keys) };
+                let wanted = if call.is_multiple_of(2) { 1 } else { wanted.min(keys) };
                 let random = &mut *self.random.borrow_mut();
                 let chosen = rand::seq::index::sample(random, keys, wanted);
                 chosen.into_iter().map(|key| key as u32).collect()

@@ -23,8 +23,8 @@ mod field {
 /// What an encoded `WatchResponse` says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Response<'a> {
-    /// The header's revision.
-    pub(super) revision: i64,
+    /// The header, not read yet: few need it, and its ids are long.
+    header: &'a [u8],
     /// The watcher it is for.
     pub(super) watch_id: i64,
     /// It confirms the watcher.
@@ -65,7 +65,7 @@ impl<'a> Response<'a> {
             let Some((number, value)) = fields.next()? else { return Ok(response) };
             match number {
                 field::EVENTS if response.events.is_empty() => response.events = from_here,
-                field::HEADER => response.revision = header_revision(value.bytes()?)?,
+                field::HEADER => response.header = value.bytes()?,
                 field::WATCH_ID => response.watch_id = value.int64()?,
                 field::CREATED => response.created = value.int64()? != 0,
                 field::CANCELED => response.canceled = value.int64()? != 0,
@@ -74,6 +74,20 @@ impl<'a> Response<'a> {
                 _ => {}
             }
         }
+    }
+
+    /// The header's revision.
+    ///
+    /// # Errors
+    /// When the header is not well formed.
+    pub(super) fn revision(&self) -> Result<i64, CallError> {
+        let (mut fields, mut revision) = (Fields { rest: self.header }, 0);
+        while let Some((number, value)) = fields.next()? {
+            if number == field::HEADER_REVISION {
+                revision = value.int64()?;
+            }
+        }
+        Ok(revision)
     }
 
     /// Its events, in order.
@@ -134,16 +148,6 @@ impl<'a> Event<'a> {
         }
         Ok(())
     }
-}
-
-fn header_revision(message: &[u8]) -> Result<i64, CallError> {
-    let (mut fields, mut revision) = (Fields { rest: message }, 0);
-    while let Some((number, value)) = fields.next()? {
-        if number == field::HEADER_REVISION {
-            revision = value.int64()?;
-        }
-    }
-    Ok(revision)
 }
 
 /// A field's value.
@@ -213,6 +217,16 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn varint(&mut self) -> Result<u64, CallError> {
+        match self.rest {
+            [byte @ 0..=0x7f, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, CallError> {
         let mut number = 0;
         for (place, byte) in self.rest.iter().take(10).enumerate() {
             number |= u64::from(byte & 0x7f) << (7 * place);
@@ -276,7 +290,7 @@ mod tests {
             let response = response(numbers);
             let encoded = response.encode_to_vec();
             let skimmed = Response::read(&encoded).unwrap();
-            assert_eq!(skimmed.revision, 1 << 40);
+            assert_eq!(skimmed.revision().unwrap(), 1 << 40);
             assert_eq!(skimmed.watch_id, 300);
             assert_eq!(skimmed.fragment, response.fragment);
             assert!(!skimmed.created && !skimmed.canceled);
@@ -317,6 +331,7 @@ mod tests {
             let read = |message| -> Result<usize, CallError> {
                 let response = Response::read(message)?;
                 let (mut events, mut count) = (response.events(), 0);
+                response.revision()?;
                 while events.next()?.is_some() {
                     count += 1;
                 }

@@ -62,7 +62,7 @@ impl Group {
 
     fn windows(&self) -> Windows {
         match self.class {
-            Class::Steady => Windows::LARGE,
+            Class::Steady => Windows::STREAMED,
             Class::Stopping => Windows::small(self.streams.div_ceil(self.connections)),
         }
     }
