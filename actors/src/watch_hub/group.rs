@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::cohort::Way;
 use super::encode::{EventBlock, SECTION_BYTES, Section};
@@ -18,9 +19,6 @@ use crate::mvcc::{KeyRange, View};
 const LOGGED_BYTES: usize = 96;
 /// Events that are kept at most, read ones that are not forgotten yet included.
 const LOG_EVENTS: usize = 1 << 18;
-
-/// Where a log begins of which nothing is kept.
-const NOTHING: i64 = i64::MAX;
 
 /// An event that happened of late.
 #[derive(Debug)]
@@ -50,38 +48,57 @@ struct Cached {
     section: Section,
 }
 
-/// See the module's text.
+/// The range of a group. There may be a million of one key each, so these are small.
 #[derive(Debug)]
-pub(super) struct Group {
-    pub(super) range: KeyRange,
-    pub(super) cohorts: Vec<u32>,
-    /// Cohorts that wait for their turn.
-    busy: u32,
-    /// Cohorts that want to see what was before.
-    with_previous: u32,
-    log: VecDeque<Logged>,
-    /// The log has everything from this revision on.
-    log_from: i64,
-    cached: Option<Box<Cached>>,
+enum Watched {
+    Key(Box<[u8]>),
+    Range(Box<KeyRange>),
 }
 
-impl Group {
-    /// The wanted events from `next` on, as many as go into a response, and the
-    /// last revision they tell of, which is `revision` at the end of the log.
-    /// `None` when the log does not reach back that far.
-    pub(super) fn section(&mut self, way: Way, next: i64, revision: i64) -> Option<(Section, i64)> {
+impl Watched {
+    /// The range in memory of its own: a request's buffer is not kept for it.
+    fn new(range: &KeyRange) -> Self {
+        let copy = |key: &Bytes| Bytes::copy_from_slice(key);
+        match range {
+            KeyRange::Single(key) => Self::Key(key.as_ref().into()),
+            KeyRange::Between(from, to) => {
+                Self::Range(Box::new(KeyRange::Between(copy(from), copy(to))))
+            }
+            KeyRange::From(from) => Self::Range(Box::new(KeyRange::From(copy(from)))),
+        }
+    }
+
+    fn range(&self) -> KeyRange {
+        match self {
+            Self::Key(key) => KeyRange::Single(Bytes::copy_from_slice(key)),
+            Self::Range(range) => KeyRange::clone(range),
+        }
+    }
+}
+
+/// The latest events of a group, and what was last put together from them.
+#[derive(Debug)]
+struct Log {
+    events: VecDeque<Logged>,
+    /// It has everything from this revision on.
+    from: i64,
+    cached: Option<Cached>,
+}
+
+impl Log {
+    fn section(&mut self, way: Way, next: i64, revision: i64) -> Option<(Section, i64)> {
         if let Some(cached) = &self.cached
             && (cached.way, cached.next) == (way, next)
         {
             return Some((cached.section.clone(), cached.upto));
         }
-        if next < self.log_from {
+        if next < self.from {
             return None;
         }
-        let begin = self.log.partition_point(|event| event.revision < next);
+        let begin = self.events.partition_point(|event| event.revision < next);
         let (mut events, mut bytes, mut last) = (Vec::new(), 0, 0);
         let mut upto = revision;
-        for event in self.log.range(begin..) {
+        for event in self.events.range(begin..) {
             if bytes >= SECTION_BYTES && event.revision != last {
                 upto = last;
                 break;
@@ -95,9 +112,38 @@ impl Group {
             }
         }
         let section = Section::of(&events);
-        let cached = Cached { way, next, upto, section: section.clone() };
-        self.cached = Some(Box::new(cached));
+        self.cached = Some(Cached { way, next, upto, section: section.clone() });
         Some((section, upto))
+    }
+
+    fn bytes(&self) -> usize {
+        self.events.iter().map(Logged::bytes).sum()
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Group {
+    watched: Watched,
+    pub(super) cohorts: SmallVec<[u32; 4]>,
+    /// Cohorts that wait for their turn.
+    busy: u32,
+    /// Cohorts that want to see what was before.
+    with_previous: u32,
+    /// Kept while somebody has still to read from it.
+    log: Option<Box<Log>>,
+}
+
+impl Group {
+    pub(super) fn range(&self) -> KeyRange {
+        self.watched.range()
+    }
+
+    /// The wanted events from `next` on, as many as go into a response, and the
+    /// last revision they tell of, which is `revision` at the end of the log.
+    /// `None` when the log does not reach back that far.
+    pub(super) fn section(&mut self, way: Way, next: i64, revision: i64) -> Option<(Section, i64)> {
+        self.log.as_mut()?.section(way, next, revision)
     }
 
     /// Takes note of a cohort that waits for its turn.
@@ -153,13 +199,11 @@ impl Groups {
             return number;
         }
         let number = self.groups.insert(Group {
-            range: tight(range),
-            cohorts: Vec::with_capacity(1),
+            watched: Watched::new(range),
+            cohorts: SmallVec::new(),
             busy: 0,
             with_previous: 0,
-            log: VecDeque::new(),
-            log_from: NOTHING,
-            cached: None,
+            log: None,
         });
         let number = u32::try_from(number).expect("memory ends before four thousand million");
         self.index.insert(range, number);
@@ -183,7 +227,7 @@ impl Groups {
         if group.cohorts.is_empty() {
             self.forget_log(number);
             let group = self.groups.remove(number as usize);
-            self.index.remove(&group.range);
+            self.index.remove(&group.range());
         }
         moved
     }
@@ -233,11 +277,11 @@ impl Groups {
         self.next_number += 1;
         self.bytes += event.bytes();
         self.order.push_back((number, event.number));
-        if group.log_from == NOTHING {
-            group.log_from = first;
-        }
-        let new = group.log.back().is_none_or(|last| last.revision < first);
-        group.log.push_back(event);
+        let log = group.log.get_or_insert_with(|| {
+            Box::new(Log { events: VecDeque::with_capacity(1), from: first, cached: None })
+        });
+        let new = log.events.back().is_none_or(|last| last.revision < first);
+        log.events.push_back(event);
         new
     }
 
@@ -252,25 +296,22 @@ impl Groups {
 
     fn forget_log(&mut self, number: u32) {
         let group = &mut self.groups[number as usize];
-        self.bytes -= group.log.iter().map(Logged::bytes).sum::<usize>();
-        group.log = VecDeque::new();
-        group.log_from = NOTHING;
-        group.cached = None;
+        self.bytes -= group.log.take().map_or(0, |log| log.bytes());
     }
 
     /// Drops the oldest events where there are too many.
     fn keep_small(&mut self) {
         while let Some((number, event)) = self.order.front().copied() {
-            let group = self.groups.get_mut(number as usize);
-            let log = group.filter(|g| g.log.front().is_some_and(|first| first.number == event));
+            let log = self.groups.get_mut(number as usize).and_then(|group| group.log.as_mut());
+            let log = log.filter(|log| log.events.front().is_some_and(|e| e.number == event));
             let full = self.bytes > self.bytes_max || self.order.len() > LOG_EVENTS;
             match log {
                 Some(_) if !full => return,
-                Some(group) => {
-                    if let Some(event) = group.log.pop_front() {
+                Some(log) => {
+                    if let Some(event) = log.events.pop_front() {
                         self.bytes -= event.bytes();
-                        group.log_from = event.revision + 1;
-                        group.cached = None;
+                        log.from = event.revision + 1;
+                        log.cached = None;
                     }
                 }
                 // Everybody has read it.
@@ -278,15 +319,5 @@ impl Groups {
             }
             self.order.pop_front();
         }
-    }
-}
-
-/// The same range in memory of its own: a request's buffer is not kept for it.
-fn tight(range: &KeyRange) -> KeyRange {
-    let copy = |key: &Bytes| Bytes::copy_from_slice(key);
-    match range {
-        KeyRange::Single(key) => KeyRange::Single(copy(key)),
-        KeyRange::Between(from, to) => KeyRange::Between(copy(from), copy(to)),
-        KeyRange::From(from) => KeyRange::From(copy(from)),
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 use castd_proto::etcdserverpb::WatchResponse;
 
 use super::cohort::{Sending, Watcher};
-use super::core::{HubCore, Outbox};
+use super::core::{HubCore, Outbox, Room};
 use super::encode::{ChunkBuilder, Head, Section, encode, encode_with_previous};
 use super::requests::NO_WATCHER;
 
@@ -92,8 +92,8 @@ impl HubCore {
         if cohort.next < self.compact_revision {
             return Next::Compacted;
         }
-        let range = &self.groups.get(cohort.group).range;
-        let changes = self.view.changes(range, cohort.next, self.settings.piece);
+        let range = self.groups.get(cohort.group).range();
+        let changes = self.view.changes(&range, cohort.next, self.settings.piece);
         let way = cohort.way;
         let events: Vec<_> = changes
             .records
