@@ -1,5 +1,6 @@
 //! Streams whose responses come encoded and framed: no codec touches them again.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -29,6 +30,21 @@ const FRAME_BYTES: usize = 5;
 
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
+thread_local! {
+    static WENT_OUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a stream's responses went out on this thread since this was asked last. Then
+/// others follow: what happens is told to many.
+pub fn responses_went_out() -> bool {
+    WENT_OUT.take()
+}
+
+/// Says that they do.
+pub(crate) fn responses_go_out() {
+    WENT_OUT.set(true);
+}
 
 /// Answers a stream of requests with chunks of responses.
 pub(super) async fn framed_stream<B, Req, S, F, Fut>(
@@ -118,6 +134,7 @@ impl<S> Framed<S> {
         let bytes = chunk.len().saturating_sub(chunk.responses as usize * FRAME_BYTES);
         self.metrics.calls.sent_together(self.method, messages, bytes);
         self.parts = chunk.parts.into_iter();
+        responses_go_out();
     }
 
     fn end(&mut self, status: &Status) -> Result<Frame<Bytes>, Status> {

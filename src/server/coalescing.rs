@@ -8,13 +8,22 @@
 //! answers are that small, and the system call is most of their cost. Larger
 //! frames come here in two pieces, the head with a kilobyte of the payload, and
 //! the rest: they go to the system together, without being joined first.
+//!
+//! What happens is told to many streams, one after the other and each by itself. As
+//! long as that goes on, what is flushed waits for the thread's next lull, so that
+//! small responses on one connection leave together.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::grpc;
 
 /// What is held back at most, in bytes.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -35,11 +44,35 @@ pub(super) struct Coalescing<S> {
     held: Vec<u8>,
     /// How much of that was sent.
     sent: usize,
+    /// What a flush waits for.
+    lull: Option<Arc<Lull>>,
 }
 
 impl<S: AsyncWrite + Unpin> Coalescing<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket, held: Vec::new(), sent: 0 }
+        Self { socket, held: Vec::new(), sent: 0, lull: None }
+    }
+
+    /// Whether a flush had better wait, since more will be written soon.
+    fn gathers(&mut self, context: &Context<'_>) -> bool {
+        match &self.lull {
+            Some(lull) if lull.has_come() => {
+                self.lull = None;
+                false
+            }
+            Some(lull) => {
+                // Another task polls the connection now: that is the one to be woken.
+                if !lull.connection.will_wake(context.waker()) {
+                    self.lull = Some(Lull::next(context));
+                }
+                true
+            }
+            None => {
+                let gathers = !self.held.is_empty() && grpc::responses_went_out();
+                self.lull = gathers.then(|| Lull::next(context));
+                gathers
+            }
+        }
     }
 
     /// Hands everything to the system.
@@ -87,6 +120,41 @@ impl<S: AsyncWrite + Unpin> Coalescing<S> {
     }
 }
 
+/// The next time that a thread has polled all of its tasks that can go on, or enough of
+/// them.
+#[derive(Debug)]
+struct Lull {
+    come: AtomicBool,
+    /// Who waits for it.
+    connection: Waker,
+}
+
+impl Lull {
+    /// Wakes the task of this context when it comes.
+    fn next(context: &Context<'_>) -> Arc<Self> {
+        let lull =
+            Arc::new(Self { come: AtomicBool::new(false), connection: context.waker().clone() });
+        // The runtime wakes those who yield when it is about to look for new input.
+        let waker = Waker::from(Arc::clone(&lull));
+        let yielded = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+        if yielded.is_ready() {
+            waker.wake();
+        }
+        lull
+    }
+
+    fn has_come(&self) -> bool {
+        self.come.load(Acquire)
+    }
+}
+
+impl Wake for Lull {
+    fn wake(self: Arc<Self>) {
+        self.come.store(true, Release);
+        self.connection.wake_by_ref();
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Coalescing<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -119,6 +187,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalescing<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // As good as done: the lull has the connection polled, and each poll ends in a flush.
+        if self.gathers(context) {
+            return Poll::Ready(Ok(()));
+        }
         ready!(self.poll_send(context))?;
         Pin::new(&mut self.socket).poll_flush(context)
     }
@@ -172,5 +244,46 @@ mod tests {
         let (_, read) = tokio::join!(writing, far.read_to_end(&mut arrived));
         read.unwrap();
         assert!(arrived == expected, "something else arrived");
+    }
+
+    #[tokio::test]
+    async fn what_is_told_to_many_leaves_together() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let mut socket = Coalescing::new(near);
+        let mut buffer = [0; 64];
+        for piece in [b"one", b"two"] {
+            grpc::responses_go_out();
+            socket.write_all(piece).await.unwrap();
+            socket.flush().await.unwrap();
+        }
+        assert!(futures::poll!(Box::pin(far.read(&mut buffer))).is_pending());
+        tokio::task::yield_now().await;
+        socket.flush().await.unwrap();
+        let read = far.read(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..read], b"onetwo");
+        let _ = grpc::responses_went_out();
+        socket.write_all(b"three").await.unwrap();
+        socket.flush().await.unwrap();
+        let read = futures::poll!(Box::pin(far.read(&mut buffer)));
+        assert!(matches!(read, Poll::Ready(Ok(5))), "an answer to one waited");
+    }
+
+    #[tokio::test]
+    async fn a_lull_has_the_connection_polled() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let mut socket = Coalescing::new(near);
+        let connection = tokio::spawn(async move {
+            grpc::responses_go_out();
+            socket.write_all(b"one").await.unwrap();
+            std::future::poll_fn(|context| {
+                assert!(Pin::new(&mut socket).poll_flush(context).is_ready());
+                Poll::<()>::Pending
+            })
+            .await;
+        });
+        let mut buffer = [0; 64];
+        let read = far.read(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..read], b"one");
+        connection.abort();
     }
 }
