@@ -29,36 +29,45 @@ pub(super) async fn watch(
     let (handle, responses) = call.faces.company.watch().await?;
     let handle = Arc::new(handle);
     let (failed, failure) = oneshot::channel();
-    let asking = ask(Arc::clone(&handle), call.faces, requests, failed);
-    let asker = tokio::spawn(asking).abort_handle();
+    let asker = asker(Arc::clone(&handle), call.faces, requests, failed);
     Ok(WatchStream { responses, failure: Some(failure), asker, _handle: handle })
 }
 
 /// Passes the client's requests on until it has no more of them.
-async fn ask(
+fn asker(
     handle: Arc<WatchHandle>,
     faces: Arc<Faces>,
     mut requests: Streaming<WatchRequest>,
     failed: oneshot::Sender<Status>,
-) {
+) -> AbortHandle {
+    // A block, and nothing moved within: a function would have its arguments in it twice,
+    // and a stream keeps it all the time.
+    let asking = async move {
+        let failure = ask(&handle, &mut requests).await;
+        if let Some(status) = failure {
+            let failures = &faces.metrics.faces.stream_failures;
+            failures.with_label_values(&["receive", "watch"]).inc();
+            // Nobody to tell: the stream is gone.
+            let _ = failed.send(in_go_words(status));
+        }
+    };
+    tokio::spawn(asking).abort_handle()
+}
+
+/// Asks until the client asks no more. Gives what was wrong with its last request.
+async fn ask(handle: &WatchHandle, requests: &mut Streaming<WatchRequest>) -> Option<Status> {
     loop {
-        let (asked, after) = gather(&mut requests).await;
+        let (asked, after) = gather(requests).await;
         // Boxed, because streams wait for requests far longer than for the hub.
         if !asked.is_empty() && !Box::pin(handle.ask(asked)).await {
             // The hub has closed the stream; its receiver says so too.
-            return;
+            return None;
         }
         match after {
             After::More => {}
             // Half-closed: the client still listens.
-            After::End => return,
-            After::Failure(status) => {
-                let failures = &faces.metrics.faces.stream_failures;
-                failures.with_label_values(&["receive", "watch"]).inc();
-                // Nobody to tell: the stream is gone.
-                let _ = failed.send(in_go_words(status));
-                return;
-            }
+            After::End => return None,
+            After::Failure(status) => return Some(status),
         }
     }
 }
