@@ -18,8 +18,8 @@ use crate::mvcc::View;
 use crate::raft_node::RaftStatus;
 use crate::shared::{Outlet, Published, panic_text};
 
-/// Turns that are taken before the mailbox is looked at again.
-const TURNS: usize = 64;
+/// What turns may cost before the mailbox is looked at again.
+const TURNS_COST: usize = 64;
 /// How often the lag is looked at.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -170,7 +170,14 @@ impl WatchHub {
 
     /// Serves streams for a while; whether there are more to serve.
     fn take_turns(&mut self) -> bool {
-        let more = (0..TURNS).all(|_| self.core.turn(&mut self.streams));
+        let mut left = TURNS_COST;
+        let more = loop {
+            match self.core.turn(&mut self.streams) {
+                0 => break false,
+                cost if cost >= left => break true,
+                cost => left -= cost,
+            }
+        };
         self.core.show();
         more
     }
