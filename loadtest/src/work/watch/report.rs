@@ -227,7 +227,8 @@ impl SlowReport {
         row(out, "  before", latency_text(&self.before))?;
         row(out, "  during", latency_text(&self.during))?;
         row(out, "  after", latency_text(&self.after))?;
-        row(out, "  made up", latency_text(&self.recovery))?;
+        let made_up = format!("{} watchers, {}", self.recovery.count, latency_text(&self.recovery));
+        row(out, "  made up", made_up)?;
         let memory = [self.rss_before_bytes, self.rss_peak_bytes, self.rss_after_bytes];
         if let [Some(before), Some(peak), Some(after)] = memory.map(|bytes| bytes.map(mebibytes)) {
             let text = format!("{before:.1} MiB resident before, peak {peak:.1}, {after:.1} after");
