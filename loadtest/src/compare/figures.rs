@@ -75,11 +75,13 @@ pub(super) enum Figure {
     RssAfterBytes,
     /// From when watchers read again until the last one had everything, seconds.
     MadeUpSeconds,
+    /// Events from the past that were still to come when nobody waited any longer.
+    Pending,
 }
 
 impl Figure {
     /// All of them, in the order of columns.
-    pub(super) const ALL: [Self; 32] = [
+    pub(super) const ALL: [Self; 33] = [
         Self::Rate,
         Self::P50Ms,
         Self::P99Ms,
@@ -112,6 +114,7 @@ impl Figure {
         Self::RssStoppedBytes,
         Self::RssAfterBytes,
         Self::MadeUpSeconds,
+        Self::Pending,
     ];
 
     /// What it is called in tables.
@@ -149,6 +152,7 @@ impl Figure {
             Self::RssStoppedBytes => "RSS stopped",
             Self::RssAfterBytes => "RSS after",
             Self::MadeUpSeconds => "made up",
+            Self::Pending => "still to come",
         }
     }
 
@@ -171,6 +175,7 @@ impl Figure {
             Self::RssAfterBytes => "MiB",
             Self::WatcherRssBytes | Self::WatcherAnonBytes => "B",
             Self::MadeUpSeconds => "s",
+            Self::Pending => "events",
         }
     }
 
@@ -186,7 +191,7 @@ impl Figure {
             Self::PeakRssBytes | Self::AnonBytes | Self::DiskBytes => mebibytes_text(value),
             Self::RssBytes | Self::RssBeforeBytes => mebibytes_text(value),
             Self::RssStoppedBytes | Self::RssAfterBytes => mebibytes_text(value),
-            Self::WatcherRssBytes | Self::WatcherAnonBytes => grouped(value),
+            Self::WatcherRssBytes | Self::WatcherAnonBytes | Self::Pending => grouped(value),
             Self::WrittenBytes | Self::Failed | Self::Applied | Self::Lost => {
                 format!("{value:.0}")
             }
