@@ -390,6 +390,24 @@ func (s *Server) Metric(t testing.TB, sample string) float64 {
 	return 0
 }
 
+// SnapshotsReceived counts the snapshots that came since the process started.
+func (s *Server) SnapshotsReceived(t testing.TB) float64 {
+	t.Helper()
+	reply, err := s.Get("/metrics")
+	Fatal(t, err)
+	total := 0.0
+	for line := range strings.Lines(reply.Body) {
+		if !strings.HasPrefix(line, "etcd_network_snapshot_receive_success{") {
+			continue
+		}
+		_, value, _ := strings.Cut(line, "} ")
+		n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		Fatal(t, err)
+		total += n
+	}
+	return total
+}
+
 // ErrNotYet is for a condition of Eventually that has nothing more to say.
 var ErrNotYet = errors.New("not yet")
 
