@@ -12,8 +12,10 @@ import (
 
 // bulky puts a big value: a few of them fill what a connection holds for a
 // reader that does not read.
-func bulky(n int) []clientv3.Op {
-	return []clientv3.Op{clientv3.OpPut(fmt.Sprintf("bulky/%02d", n%20), strings.Repeat(fmt.Sprint(n%10), 40_000))}
+func bulky(n int) []clientv3.Op { return sized(n, 40_000) }
+
+func sized(n, bytes int) []clientv3.Op {
+	return []clientv3.Op{clientv3.OpPut(fmt.Sprintf("bulky/%02d", n%20), strings.Repeat(fmt.Sprint(n%10), bytes))}
 }
 
 // A stream that is not read at all, under load, keeps nobody from anything: other
@@ -58,9 +60,10 @@ func TestCompactionBehindAStoppedReader(t *testing.T) {
 	for i := range 3 {
 		stopped.watch(&pb.WatchCreateRequest{Key: []byte("bulky/"), RangeEnd: []byte("bulky0"), StartRevision: int64(i)})
 	}
-	stopped.watch(&pb.WatchCreateRequest{Key: []byte("own/000149"), StartRevision: 1})
+	stopped.watch(&pb.WatchCreateRequest{Key: []byte("own/000159"), StartRevision: 1})
 	c := s.Client(t)
-	writes := writeSome(t, c, "own", 150, bulky)
+	// More than any server keeps at hand for those who lag a little.
+	writes := writeSome(t, c, "own", 160, func(n int) []clientv3.Op { return sized(n, 150_000) })
 	writes.all.Wait()
 	// History is read before it is compacted.
 	h := finish(t, s, writes)
