@@ -80,20 +80,25 @@ func startClusterForTest(t testing.TB, path string, n int, flags []string) *Clus
 }
 
 func startCluster(path string, n int, flags []string) (*Cluster, error) {
-	c, err := prepareCluster(path, n, flags)
-	if err == nil {
-		err = c.spawnAll()
-	}
-	if err == nil {
-		err = c.waitAllReady()
-	}
-	if err != nil {
+	for attempt := 1; ; attempt++ {
+		c, err := prepareCluster(path, n, flags)
+		if err == nil {
+			err = c.spawnAll()
+		}
+		if err == nil {
+			err = c.waitAllReady()
+		}
+		if err == nil {
+			return c, nil
+		}
+		again := attempt < startAttempts && slices.ContainsFunc(c.Members, (*Server).lacksPort)
 		for _, s := range c.Members {
 			s.remove()
 		}
-		return nil, err
+		if !again {
+			return nil, err
+		}
 	}
-	return c, nil
 }
 
 func prepareCluster(path string, n int, flags []string) (*Cluster, error) {
