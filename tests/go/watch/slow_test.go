@@ -18,9 +18,9 @@ func sized(n, bytes int) []clientv3.Op {
 	return []clientv3.Op{clientv3.OpPut(fmt.Sprintf("bulky/%02d", n%20), strings.Repeat(fmt.Sprint(n%10), bytes))}
 }
 
-// A stream that is not read at all, under load, keeps nobody from anything: other
-// streams, on the same connection and on another, have all events before it is
-// read, and then it has them too.
+// A stream that is not read at all, under load, and one whose whole connection
+// stands still keep nobody from anything: other streams, on the same connection and
+// on another, have all events before those go on, and then these have them too.
 func TestStoppedReader(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t)
@@ -29,7 +29,10 @@ func TestStoppedReader(t *testing.T) {
 	beside := observeStopped(t, s, conn)
 	beside.read()
 	apart := observe(t, s)
-	for _, o := range []*observer{stopped, beside, apart} {
+	proxy := harness.StartProxy(t, s)
+	held := observeStopped(t, s, dialTo(t, proxy.Addr))
+	held.read()
+	for _, o := range []*observer{stopped, beside, apart, held} {
 		for i := range 4 {
 			o.watch(&pb.WatchCreateRequest{Key: []byte("bulky/"), RangeEnd: []byte("bulky0"), PrevKv: i%2 == 0, StartRevision: int64(i / 2)})
 		}
@@ -37,6 +40,8 @@ func TestStoppedReader(t *testing.T) {
 	}
 	beside.allCreated()
 	apart.allCreated()
+	held.allCreated()
+	proxy.Stall()
 	writes := writeSome(t, s.Client(t), "own", 150, bulky)
 	writes.all.Wait()
 	h := finish(t, s, writes)
@@ -45,9 +50,12 @@ func TestStoppedReader(t *testing.T) {
 		o.wantExactly(h)
 	}
 	stopped.read()
-	stopped.reach(h.last())
-	stopped.wantExactly(h)
-	harness.Equal(t, "watches of the one that was stopped", len(stopped.byID), 5)
+	proxy.Go()
+	for _, o := range []*observer{stopped, held} {
+		o.reach(h.last())
+		o.wantExactly(h)
+		harness.Equal(t, "watches", len(o.byID), 5)
+	}
 }
 
 // History is compacted behind the back of a stream that is not read: its watches
