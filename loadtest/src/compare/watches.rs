@@ -266,6 +266,7 @@ fn slow(watch: &WatchReport) -> Figures {
         (Figure::P99Ms, slow.during.p99_ms),
         (Figure::P99BeforeMs, slow.before.p99_ms),
         (Figure::P99Growth, slow.during.p99_ms / slow.before.p99_ms.max(1e-3)),
+        (Figure::P99AfterMs, slow.after.p99_ms),
         (Figure::MadeUpSeconds, slow.recovery.max_ms / 1e3),
     ]);
     for (figure, bytes) in [
