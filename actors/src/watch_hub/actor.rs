@@ -61,8 +61,8 @@ impl Rooms {
 #[derive(Debug)]
 struct Outgoing {
     chunks: Sender<Chunk>,
-    /// Given back when the stream's last requests are answered.
-    asking: Option<OwnedSemaphorePermit>,
+    /// Given back when what the stream asked is answered.
+    asking: Vec<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl Outbox for Streams {
 
     fn answered(&mut self, stream: StreamId) {
         if let Some(outgoing) = self.streams.get_mut(&stream) {
-            outgoing.asking = None;
+            outgoing.asking.clear();
         }
     }
 }
@@ -205,12 +205,12 @@ impl WatchHub {
             HubMessage::Events(batch) => self.core.events(&batch),
             HubMessage::Replaced(view) => self.core.replace(view),
             HubMessage::Open { stream, chunks } => {
-                self.streams.streams.insert(stream, Outgoing { chunks, asking: None });
+                self.streams.streams.insert(stream, Outgoing { chunks, asking: Vec::new() });
                 self.core.open(stream);
             }
             HubMessage::Requests { stream, requests, asking } => {
                 let Some(outgoing) = self.streams.streams.get_mut(&stream) else { return };
-                outgoing.asking = Some(asking);
+                outgoing.asking.push(asking);
                 let newest = self.edges.view.get().revision();
                 self.core.ask(stream, &requests, newest, &mut self.streams);
             }

@@ -36,10 +36,8 @@ impl HubCore {
             out.await_room(id, stream.needs);
             return 1;
         }
-        let mut chunk = ChunkBuilder::default();
-        if !stream.answers.is_empty() {
-            stream.answers.drain(..).for_each(|answer| chunk.message(&answer));
-            stream.answers = Vec::new();
+        let mut chunk = mem::take(&mut stream.answers);
+        if !chunk.is_empty() {
             out.answered(id);
         }
         let pieces = self.fill(slot, &mut chunk);
