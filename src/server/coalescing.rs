@@ -31,6 +31,10 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// A piece of at least so many bytes is not held back, nor copied: it takes along what is.
 const DIRECT_BYTES: usize = 4 * 1024;
 
+/// A connection that has read so many bytes lets those go on who wait for them: what
+/// arrived in one piece would otherwise be held in one piece, request by request.
+const READ_BYTES: usize = 32 * 1024;
+
 thread_local! {
     /// The buffer of whichever connection writes next: they do it one after the other.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -46,11 +50,13 @@ pub(super) struct Coalescing<S> {
     sent: usize,
     /// What a flush waits for.
     lull: Option<Arc<Lull>>,
+    /// What was read without a pause.
+    read: usize,
 }
 
 impl<S: AsyncWrite + Unpin> Coalescing<S> {
     pub(super) fn new(socket: S) -> Self {
-        Self { socket, held: Vec::new(), sent: 0, lull: None }
+        Self { socket, held: Vec::new(), sent: 0, lull: None, read: 0 }
     }
 
     /// Whether a flush had better wait, since more will be written soon.
@@ -161,7 +167,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Coalescing<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        let this = &mut *self;
+        if this.read >= READ_BYTES {
+            this.read = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.socket).poll_read(context, buffer);
+        let count = buffer.filled().len() - before;
+        this.read = if polled.is_ready() { this.read + count } else { 0 };
+        polled
     }
 }
 
@@ -285,5 +301,23 @@ mod tests {
         let read = far.read(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..read], b"one");
         connection.abort();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_reads_much_lets_others_go_on() {
+        let (near, mut far) = tokio::io::duplex(4 * READ_BYTES);
+        far.write_all(&vec![1; 3 * READ_BYTES]).await.unwrap();
+        let mut socket = Coalescing::new(near);
+        let mut buffer = vec![0; READ_BYTES];
+        for _ in 0..3 {
+            let read = Box::pin(socket.read_exact(&mut buffer));
+            assert!(futures::poll!(read).is_ready(), "so much at once");
+            let mut one = [0];
+            let more = Box::pin(socket.read(&mut one));
+            assert!(futures::poll!(more).is_pending(), "then a pause");
+        }
+        // The pause was the third one, and nothing is left: it is over nevertheless.
+        drop(far);
+        assert_eq!(socket.read(&mut buffer).await.unwrap(), 0);
     }
 }

@@ -18,8 +18,8 @@ use crate::mvcc::View;
 use crate::raft_node::RaftStatus;
 use crate::shared::{Outlet, Published, panic_text};
 
-/// Turns that are taken before the mailbox is looked at again.
-const TURNS: usize = 64;
+/// What turns may cost before the mailbox is looked at again.
+const TURNS_COST: usize = 64;
 /// How often the lag is looked at.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -61,8 +61,8 @@ impl Rooms {
 #[derive(Debug)]
 struct Outgoing {
     chunks: Sender<Chunk>,
-    /// Given back when the stream's last requests are answered.
-    asking: Option<OwnedSemaphorePermit>,
+    /// Given back when what the stream asked is answered.
+    asking: Vec<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl Outbox for Streams {
 
     fn answered(&mut self, stream: StreamId) {
         if let Some(outgoing) = self.streams.get_mut(&stream) {
-            outgoing.asking = None;
+            outgoing.asking.clear();
         }
     }
 }
@@ -170,7 +170,14 @@ impl WatchHub {
 
     /// Serves streams for a while; whether there are more to serve.
     fn take_turns(&mut self) -> bool {
-        let more = (0..TURNS).all(|_| self.core.turn(&mut self.streams));
+        let mut left = TURNS_COST;
+        let more = loop {
+            match self.core.turn(&mut self.streams) {
+                0 => break false,
+                cost if cost >= left => break true,
+                cost => left -= cost,
+            }
+        };
         self.core.show();
         more
     }
@@ -198,12 +205,12 @@ impl WatchHub {
             HubMessage::Events(batch) => self.core.events(&batch),
             HubMessage::Replaced(view) => self.core.replace(view),
             HubMessage::Open { stream, chunks } => {
-                self.streams.streams.insert(stream, Outgoing { chunks, asking: None });
+                self.streams.streams.insert(stream, Outgoing { chunks, asking: Vec::new() });
                 self.core.open(stream);
             }
             HubMessage::Requests { stream, requests, asking } => {
                 let Some(outgoing) = self.streams.streams.get_mut(&stream) else { return };
-                outgoing.asking = Some(asking);
+                outgoing.asking.push(asking);
                 let newest = self.edges.view.get().revision();
                 self.core.ask(stream, &requests, newest, &mut self.streams);
             }

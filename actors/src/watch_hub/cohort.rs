@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use castd_proto::etcdserverpb::WatchCreateRequest;
 use castd_proto::etcdserverpb::watch_create_request::FilterType;
-use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::StreamId;
 use super::core::Room;
-use super::encode::Section;
+use super::encode::{ChunkBuilder, Section};
 
 /// How a watcher wants to see what it watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +98,7 @@ pub(super) struct Stream {
     pub(super) queue: VecDeque<u32>,
     pub(super) sending: Option<Sending>,
     /// Answers to requests; they go first.
-    pub(super) answers: Vec<WatchResponse>,
+    pub(super) answers: ChunkBuilder,
     /// The revision it must reach before it is told how far it is.
     pub(super) progress: Option<i64>,
     /// Watchers that are told from time to time.
@@ -122,7 +122,7 @@ impl Stream {
             mains: HashMap::new(),
             queue: VecDeque::new(),
             sending: None,
-            answers: Vec::new(),
+            answers: ChunkBuilder::default(),
             progress: None,
             notify: BTreeSet::new(),
             notifying: None,

@@ -62,7 +62,7 @@ pub trait Outbox {
     /// Asks for [`HubCore::room`] when the stream has room again.
     fn await_room(&mut self, stream: StreamId, room: Room);
 
-    /// What the stream asked last is answered.
+    /// All that the stream has asked is answered.
     fn answered(&mut self, stream: StreamId);
 }
 

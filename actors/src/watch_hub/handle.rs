@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, channel};
 
-use super::{Chunk, HubMessage, STREAM_CHUNKS, StreamId, StreamRequest};
+use super::{Chunk, HubMessage, STREAM_ASKS, STREAM_CHUNKS, StreamId, StreamRequest};
 use crate::shared::{Error, Inlet, Refused};
 
 /// Opens streams. Cheap to clone.
@@ -32,7 +32,7 @@ impl WatchDoor {
         let hub = self.shards[(stream % self.shards.len() as u64) as usize].clone();
         let (chunks, receiver) = channel(STREAM_CHUNKS);
         hub.send(HubMessage::Open { stream, chunks }).await.map_err(|_| Error::Stopped)?;
-        Ok((WatchHandle { stream, hub, asking: Arc::new(Semaphore::new(1)) }, receiver))
+        Ok((WatchHandle { stream, hub, asking: Arc::new(Semaphore::new(STREAM_ASKS)) }, receiver))
     }
 }
 
@@ -46,9 +46,9 @@ pub struct WatchHandle {
 }
 
 impl WatchHandle {
-    /// Asks for all of `requests`, in their order. Waits until those before are
-    /// answered, which takes until the client reads what there is for it. False
-    /// when the stream or the hub has ended.
+    /// Asks for all of `requests`, in their order. Waits while [`STREAM_ASKS`] are
+    /// not answered, which may take until the client reads what there is for it.
+    /// False when the stream or the hub has ended.
     pub async fn ask(&self, requests: Vec<StreamRequest>) -> bool {
         let Ok(asking) = Arc::clone(&self.asking).acquire_owned().await else { return false };
         let message = HubMessage::Requests { stream: self.stream, requests, asking };

@@ -63,6 +63,9 @@ pub const STREAM_CHUNKS: usize = 4;
 /// Requests of one stream that may be asked together.
 pub const REQUESTS_TOGETHER: usize = 64;
 
+/// How often a stream may ask before it is answered.
+pub const STREAM_ASKS: usize = 8;
+
 /// Bytes in front of each response: gRPC's flag (not compressed) and length.
 const PREFIX_BYTES: usize = 5;
 

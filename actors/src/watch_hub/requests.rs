@@ -32,7 +32,9 @@ impl HubCore {
                     None
                 }
             };
-            self.streams[slot as usize].answers.extend(answer);
+            if let Some(answer) = answer {
+                self.streams[slot as usize].answers.message(&answer);
+            }
         }
         if self.streams[slot as usize].answers.is_empty() {
             return out.answered(stream);

@@ -9,6 +9,9 @@ use super::core::{HubCore, Outbox, Room};
 use super::encode::{ChunkBuilder, Head, Section, encode, encode_with_previous};
 use super::requests::NO_WATCHER;
 
+/// A piece of history takes as long as so many turns without one.
+const PIECE_COST: usize = 15;
+
 /// What a cohort is to be told next.
 enum Next {
     /// These events, which are all it wants up to this revision.
@@ -18,27 +21,26 @@ enum Next {
 }
 
 impl HubCore {
-    /// Serves the stream whose turn it is. False when there is none.
-    pub fn turn(&mut self, out: &mut impl Outbox) -> bool {
-        let Some(slot) = self.ready.pop_front() else { return false };
-        let Some(stream) = self.streams.get_mut(slot as usize) else { return true };
+    /// Serves the stream whose turn it is. Answers what that cost: 1 for a usual
+    /// turn, more when history was read, 0 when there is no stream to serve.
+    pub fn turn(&mut self, out: &mut impl Outbox) -> usize {
+        let Some(slot) = self.ready.pop_front() else { return 0 };
+        let Some(stream) = self.streams.get_mut(slot as usize) else { return 1 };
         stream.ready = false;
         let id = stream.id;
         if !stream.wants_a_turn(self.view.revision()) {
-            return true;
+            return 1;
         }
         if !out.has_room(id, stream.needs) {
             stream.waiting = true;
             out.await_room(id, stream.needs);
-            return true;
+            return 1;
         }
-        let mut chunk = ChunkBuilder::default();
-        if !stream.answers.is_empty() {
-            stream.answers.drain(..).for_each(|answer| chunk.message(&answer));
-            stream.answers = Vec::new();
+        let mut chunk = mem::take(&mut stream.answers);
+        if !chunk.is_empty() {
             out.answered(id);
         }
-        self.fill(slot, &mut chunk);
+        let pieces = self.fill(slot, &mut chunk);
         let stream = &mut self.streams[slot as usize];
         stream.needs = if chunk.is_large() { Room::All } else { Room::Any };
         if !chunk.is_empty() {
@@ -47,17 +49,19 @@ impl HubCore {
         if stream.wants_a_turn(self.view.revision()) {
             self.rouse(slot);
         }
-        true
+        1 + pieces * PIECE_COST
     }
 
-    fn fill(&mut self, slot: u32, chunk: &mut ChunkBuilder) {
+    /// Puts into a chunk what the stream's cohorts have to be told. Answers how many
+    /// pieces of history were read for that, which is one at most.
+    fn fill(&mut self, slot: u32, chunk: &mut ChunkBuilder) -> usize {
         let mut pieces = 0;
         while chunk.has_space() {
             let stream = &self.streams[slot as usize];
             let Some(cohort) = stream.queue.front().copied() else { break };
             if stream.sending.is_none() {
                 if self.cohorts[cohort as usize].from_store && mem::replace(&mut pieces, 1) > 0 {
-                    return;
+                    return pieces;
                 }
                 match self.next_section(cohort) {
                     Next::Events(section, upto) => {
@@ -71,10 +75,11 @@ impl HubCore {
                 }
             }
             if !self.send(slot, cohort, chunk) {
-                return;
+                return pieces;
             }
         }
         self.tell_progress(slot, chunk);
+        pieces
     }
 
     /// What comes next for a cohort: from its group's log, or from the store when

@@ -24,6 +24,8 @@ const STOP_TIME: Duration = Duration::from_secs(30);
 const CUT_TIME: Duration = Duration::from_secs(1);
 /// Puts before the watchers.
 const HISTORY: u64 = 1_000_000;
+/// How long the watchers may take to see them.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Who watches what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,6 +78,10 @@ pub(crate) struct WatchArgs {
     /// Puts that are written before the watchers, which begin at the first one (past: 1m).
     #[arg(long, value_parser = size)]
     pub(crate) history: Option<u64>,
+    /// How long these are waited for, before puts go on. With some still to come then, none is
+    /// called missing (past: 5m).
+    #[arg(long, value_parser = duration)]
+    pub(crate) patience: Option<Duration>,
     /// Putters wait when so many puts have not been seen by all watchers (fan-out, past).
     #[arg(long, value_parser = size)]
     pub(crate) ahead: Option<u64>,
@@ -108,6 +114,7 @@ impl WatchArgs {
             ("stop-for", self.stop_for.is_some(), &[Slow]),
             ("cut-every", self.cut_every.is_some(), &[Resume]),
             ("history", self.history.is_some(), &[Past]),
+            ("patience", self.patience.is_some(), &[Past]),
             ("ahead", self.ahead.is_some(), &[FanOut, Past]),
         ] {
             if is_given && !users.contains(&kind) {
@@ -128,7 +135,11 @@ impl WatchArgs {
                 let stopped = self.stopped.map_or(STOPPED, |stopped| stopped as usize);
                 Scenario::Slow { keys, stopped, stop_for: self.stop_for.unwrap_or(STOP_TIME) }
             }
-            Past => Scenario::Past { keys, history: self.history.unwrap_or(HISTORY) },
+            Past => Scenario::Past {
+                keys,
+                history: self.history.unwrap_or(HISTORY),
+                patience: self.patience.unwrap_or(PATIENCE),
+            },
         })
     }
 }

@@ -49,10 +49,13 @@ pub(super) enum Figure {
     Lost,
     /// From exec of a member that had fallen behind until it had caught up, seconds.
     CatchUpSeconds,
-    /// 99th percentile of latencies before the member came back, milliseconds.
+    /// 99th percentile of latencies before the member came back or watchers stopped, milliseconds.
     P99BeforeMs,
-    /// The 99th percentile while it caught up, over that before.
+    /// The 99th percentile while it caught up, or while watchers did not read, over that before.
     P99Growth,
+    /// 99th percentile of latencies while watchers make up for what they did not read,
+    /// milliseconds.
+    P99AfterMs,
     /// Puts a second beside watchers.
     PutRate,
     /// The same without watchers.
@@ -75,11 +78,13 @@ pub(super) enum Figure {
     RssAfterBytes,
     /// From when watchers read again until the last one had everything, seconds.
     MadeUpSeconds,
+    /// Events from the past that were still to come when nobody waited any longer.
+    Pending,
 }
 
 impl Figure {
     /// All of them, in the order of columns.
-    pub(super) const ALL: [Self; 32] = [
+    pub(super) const ALL: [Self; 34] = [
         Self::Rate,
         Self::P50Ms,
         Self::P99Ms,
@@ -101,6 +106,7 @@ impl Figure {
         Self::CatchUpSeconds,
         Self::P99BeforeMs,
         Self::P99Growth,
+        Self::P99AfterMs,
         Self::PutRate,
         Self::PutRateAlone,
         Self::PutShare,
@@ -112,6 +118,7 @@ impl Figure {
         Self::RssStoppedBytes,
         Self::RssAfterBytes,
         Self::MadeUpSeconds,
+        Self::Pending,
     ];
 
     /// What it is called in tables.
@@ -138,6 +145,7 @@ impl Figure {
             Self::CatchUpSeconds => "caught up",
             Self::P99BeforeMs => "p99 before",
             Self::P99Growth => "p99 growth",
+            Self::P99AfterMs => "p99 after",
             Self::PutRate => "puts",
             Self::PutRateAlone => "puts alone",
             Self::PutShare => "puts kept",
@@ -149,6 +157,7 @@ impl Figure {
             Self::RssStoppedBytes => "RSS stopped",
             Self::RssAfterBytes => "RSS after",
             Self::MadeUpSeconds => "made up",
+            Self::Pending => "still to come",
         }
     }
 
@@ -156,7 +165,7 @@ impl Figure {
     pub(super) fn unit(self) -> &'static str {
         match self {
             Self::Rate => "/s",
-            Self::P50Ms | Self::P99Ms | Self::P99BeforeMs => "ms",
+            Self::P50Ms | Self::P99Ms | Self::P99BeforeMs | Self::P99AfterMs => "ms",
             Self::GapBeforeMs | Self::GapMs | Self::SlowestMs => "ms",
             Self::ServerCpuUs | Self::LeaderCpuUs | Self::FollowerCpuUs => "us/op",
             Self::GeneratorCpuUs => "us/op",
@@ -171,6 +180,7 @@ impl Figure {
             Self::RssAfterBytes => "MiB",
             Self::WatcherRssBytes | Self::WatcherAnonBytes => "B",
             Self::MadeUpSeconds => "s",
+            Self::Pending => "events",
         }
     }
 
@@ -186,7 +196,7 @@ impl Figure {
             Self::PeakRssBytes | Self::AnonBytes | Self::DiskBytes => mebibytes_text(value),
             Self::RssBytes | Self::RssBeforeBytes => mebibytes_text(value),
             Self::RssStoppedBytes | Self::RssAfterBytes => mebibytes_text(value),
-            Self::WatcherRssBytes | Self::WatcherAnonBytes => grouped(value),
+            Self::WatcherRssBytes | Self::WatcherAnonBytes | Self::Pending => grouped(value),
             Self::WrittenBytes | Self::Failed | Self::Applied | Self::Lost => {
                 format!("{value:.0}")
             }

@@ -27,23 +27,19 @@ pub(super) fn document(facts: &Facts, summary: &Summary) -> String {
 
 /// Rows with much the same columns, so that no table is mostly empty: a table for the load
 /// alone, one for what happens when a leader goes, one for members that catch up, and those
-/// for watchers at rest, beside writers, and when some stop.
+/// for watchers at rest, beside writers, when some stop, and from the past.
 fn tables<T>(rows: &[T], figures: impl Fn(&T) -> &Figures) -> Vec<Vec<&T>> {
     let kind = |row: &T| match figures(row) {
         found if found.contains_key(&Figure::GapMs) => 1,
-        found
-            if found.contains_key(&Figure::P99BeforeMs)
-                && !found.contains_key(&Figure::MadeUpSeconds) =>
-        {
-            2
-        }
+        found if found.contains_key(&Figure::MadeUpSeconds) => 5,
+        found if found.contains_key(&Figure::P99BeforeMs) => 2,
         found if found.contains_key(&Figure::WatcherRssBytes) => 3,
         found if found.contains_key(&Figure::PutShare) => 4,
-        found if found.contains_key(&Figure::MadeUpSeconds) => 5,
+        found if found.contains_key(&Figure::Pending) => 6,
         _ => 0,
     };
     let table = |number| rows.iter().filter(|row| kind(row) == number).collect::<Vec<_>>();
-    (0..=5).map(table).filter(|table| !table.is_empty()).collect()
+    (0..=6).map(table).filter(|table| !table.is_empty()).collect()
 }
 
 fn medians(medians: &[&Median]) -> String {

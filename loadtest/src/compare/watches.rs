@@ -44,6 +44,8 @@ const SLOW_OTHERS: usize = 10;
 const SLOW_STOP: Duration = Duration::from_secs(30);
 /// Keys of a history.
 const PAST_KEYS: u64 = 1000;
+/// How long a watcher may take to see it; its rate is that of this time at most.
+const PAST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A work of watchers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +164,9 @@ impl WatchWork {
             Self::FanOut(_) | Self::Flat(_) | Self::Paced(_) => Scenario::FanOut,
             Self::Own(_) | Self::Create(_) | Self::Memory { .. } => Scenario::OwnKeys,
             Self::Slow(stopped) => Scenario::Slow { keys: SLOW_KEYS, stopped, stop_for: SLOW_STOP },
-            Self::Past(history) => Scenario::Past { keys: PAST_KEYS, history },
+            Self::Past(history) => {
+                Scenario::Past { keys: PAST_KEYS, history, patience: PAST_PATIENCE }
+            }
         }
     }
 
@@ -262,6 +266,7 @@ fn slow(watch: &WatchReport) -> Figures {
         (Figure::P99Ms, slow.during.p99_ms),
         (Figure::P99BeforeMs, slow.before.p99_ms),
         (Figure::P99Growth, slow.during.p99_ms / slow.before.p99_ms.max(1e-3)),
+        (Figure::P99AfterMs, slow.after.p99_ms),
         (Figure::MadeUpSeconds, slow.recovery.max_ms / 1e3),
     ]);
     for (figure, bytes) in [
@@ -279,6 +284,7 @@ fn past(watch: &WatchReport) -> Figures {
     let mut figures = Figures::from([
         (Figure::Rate, past.events_per_second),
         (Figure::CatchUpSeconds, past.seconds),
+        (Figure::Pending, past.pending as f64),
     ]);
     figures.extend(past.server_cpu_us_per_event.map(|cpu| (Figure::ServerCpuUs, cpu)));
     figures

@@ -23,7 +23,9 @@ const SMALL_WINDOW_BYTES: u32 = 65_535;
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 /// Largest frame the server may send: a bulk answer comes in few.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
-/// The same for streams that go on: what is read is still in the processor's cache then.
+/// Windows and largest frame for streams that go on: a server that is ahead by more than this
+/// gains nothing, and what is read is still in the processor's cache.
+const STREAMED_WINDOW_BYTES: u32 = 1 << 20;
 const STREAMED_FRAME_BYTES_MAX: u32 = 32 << 10;
 /// How long an attempt that failed keeps the next one waiting.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -82,8 +84,12 @@ impl Windows {
         frame_bytes: FRAME_BYTES_MAX,
     };
 
-    /// The same for streams that go on.
-    pub(crate) const STREAMED: Self = Self { frame_bytes: STREAMED_FRAME_BYTES_MAX, ..Self::LARGE };
+    /// Large ones for streams that go on.
+    pub(crate) const STREAMED: Self = Self {
+        stream_bytes: STREAMED_WINDOW_BYTES,
+        connection_bytes: 2 * STREAMED_WINDOW_BYTES,
+        frame_bytes: STREAMED_FRAME_BYTES_MAX,
+    };
 
     /// Those of a client that stops a server soon: 64 KiB a stream. That of the connection lets
     /// all of its `streams` be stopped and others still go on, as with Go's clients, which give

@@ -102,6 +102,7 @@ fn watchers_from_the_past_come_up_to_the_present() {
     let report = report(&server, words);
     exact(&report);
     assert_eq!(report["watch"]["past"]["events"], 6000, "{report}");
+    assert_eq!(report["watch"]["past"]["pending"], 0, "{report}");
     assert_eq!(report["watch"]["latency"]["count"], 150, "{report}");
 }
 

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -67,7 +66,7 @@ func TestFarBehind(t *testing.T) {
 	bulk(ctx, t, leader, 0, 3000)
 	put(ctx, t, leader, "w", "at the end")
 	away.Restart(t)
-	if n := snapshotsReceived(t, away); n < 1 {
+	if n := away.SnapshotsReceived(t); n < 1 {
 		t.Errorf("it received %v snapshots: it was not far enough behind", n)
 	}
 	wantSameHash(ctx, t, c.Members)
@@ -105,31 +104,13 @@ func TestFarBehindAgain(t *testing.T) {
 		away.Restart(t)
 		// etcd keeps its log for half a minute after it sent a snapshot: the
 		// second time the log may do.
-		if n := snapshotsReceived(t, away); round == 0 && n < 1 {
+		if n := away.SnapshotsReceived(t); round == 0 && n < 1 {
 			t.Errorf("it received %v snapshots", n)
 		}
 		away.Kill(t)
 		away.Restart(t)
 		wantSameHash(ctx, t, c.Members)
 	}
-}
-
-// snapshotsReceived counts those that came since the process started.
-func snapshotsReceived(t *testing.T, s *harness.Server) float64 {
-	t.Helper()
-	reply, err := s.Get("/metrics")
-	harness.Fatal(t, err)
-	total := 0.0
-	for line := range strings.Lines(reply.Body) {
-		if !strings.HasPrefix(line, "etcd_network_snapshot_receive_success{") {
-			continue
-		}
-		_, value, _ := strings.Cut(line, "} ")
-		n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-		harness.Fatal(t, err)
-		total += n
-	}
-	return total
 }
 
 // A learner that begins with nothing gets all of a history that is long past

@@ -80,20 +80,25 @@ func startClusterForTest(t testing.TB, path string, n int, flags []string) *Clus
 }
 
 func startCluster(path string, n int, flags []string) (*Cluster, error) {
-	c, err := prepareCluster(path, n, flags)
-	if err == nil {
-		err = c.spawnAll()
-	}
-	if err == nil {
-		err = c.waitAllReady()
-	}
-	if err != nil {
+	for attempt := 1; ; attempt++ {
+		c, err := prepareCluster(path, n, flags)
+		if err == nil {
+			err = c.spawnAll()
+		}
+		if err == nil {
+			err = c.waitAllReady()
+		}
+		if err == nil {
+			return c, nil
+		}
+		again := attempt < startAttempts && slices.ContainsFunc(c.Members, (*Server).lacksPort)
 		for _, s := range c.Members {
 			s.remove()
 		}
-		return nil, err
+		if !again {
+			return nil, err
+		}
 	}
-	return c, nil
 }
 
 func prepareCluster(path string, n int, flags []string) (*Cluster, error) {
@@ -388,6 +393,24 @@ func (s *Server) Metric(t testing.TB, sample string) float64 {
 	}
 	t.Fatalf("%s has no metric %s", s.Name, sample)
 	return 0
+}
+
+// SnapshotsReceived counts the snapshots that came since the process started.
+func (s *Server) SnapshotsReceived(t testing.TB) float64 {
+	t.Helper()
+	reply, err := s.Get("/metrics")
+	Fatal(t, err)
+	total := 0.0
+	for line := range strings.Lines(reply.Body) {
+		if !strings.HasPrefix(line, "etcd_network_snapshot_receive_success{") {
+			continue
+		}
+		_, value, _ := strings.Cut(line, "} ")
+		n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		Fatal(t, err)
+		total += n
+	}
+	return total
 }
 
 // ErrNotYet is for a condition of Eventually that has nothing more to say.

@@ -10,9 +10,10 @@ import (
 )
 
 // Dial opens a plain connection to any address, closed when the test ends.
-func Dial(t testing.TB, addr string) *grpc.ClientConn {
+func Dial(t testing.TB, addr string, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(addr, opts...)
 	Fatal(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn

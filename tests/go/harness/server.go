@@ -39,6 +39,9 @@ const (
 	// MembersEnv names the variable that says how many members a server has.
 	MembersEnv = "CASTD_MEMBERS"
 
+	// startAttempts is how often a first start is tried while ports are taken.
+	startAttempts = 3
+
 	readyTimeout = 60 * time.Second
 	stopTimeout  = 15 * time.Second
 )
@@ -238,16 +241,27 @@ func (s *Server) takeAddresses(client, metrics, peer string) error {
 }
 
 func start(path string, flags []string) (*Server, error) {
-	s, err := prepare(path, "m1", flags)
-	if err != nil {
-		return nil, err
-	}
-	s.beginAs("new", s)
-	if err := s.launch(); err != nil {
+	for attempt := 1; ; attempt++ {
+		s, err := prepare(path, "m1", flags)
+		if err != nil {
+			return nil, err
+		}
+		s.beginAs("new", s)
+		if err = s.launch(); err == nil {
+			return s, nil
+		}
+		again := attempt < startAttempts && s.lacksPort()
 		s.remove()
-		return nil, err
+		if !again {
+			return nil, err
+		}
 	}
-	return s, nil
+}
+
+// lacksPort says whether the process ended because somebody else, who is no test
+// of ours, took one of its ports in the meantime.
+func (s *Server) lacksPort() bool {
+	return s.exited != nil && s.Exited() && strings.Contains(s.logTail(), "ddress already in use")
 }
 
 // beginAs sets the flags of a start without data: the members to begin with.

@@ -79,8 +79,8 @@ func TestTenThousandWatches(t *testing.T) {
 }
 
 // Watches are canceled and made anew while events flow, with ids of the client's
-// choice: nothing comes after the answer to a cancel, and a new watch of an old
-// id begins anew.
+// choice, from now and from the beginning: nothing comes after the answer to a
+// cancel, and a new watch of an old id begins anew.
 func TestCancelWhileEventsFlow(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t)
@@ -88,7 +88,7 @@ func TestCancelWhileEventsFlow(t *testing.T) {
 	o := observe(t, s)
 	const watches, rounds = 60, 5
 	own := func(i int) *pb.WatchCreateRequest {
-		return &pb.WatchCreateRequest{Key: []byte("hot/"), RangeEnd: []byte("hot0"), WatchId: int64(i + 1), PrevKv: i%2 == 0}
+		return &pb.WatchCreateRequest{Key: []byte("hot/"), RangeEnd: []byte("hot0"), WatchId: int64(i + 1), PrevKv: i%2 == 0, StartRevision: int64(i % 3 / 2)}
 	}
 	live := make([]*watched, watches)
 	for i := range live {

@@ -217,3 +217,44 @@ func TestClientResumesAcrossCuts(t *testing.T) {
 		r.wantAll(t, h, s.IsCastd())
 	}
 }
+
+// Streams stay open on a member that stands still until the leader's log does not
+// reach back to it: it gets the state as a whole, and its watches what they missed.
+func TestWatchesAcrossASnapshot(t *testing.T) {
+	t.Parallel()
+	harness.NeedsBinary(t, "3.6") // older ones always keep 5000 entries
+	c := harness.StartCluster(t, 3, "--snapshot-count=100", "--snapshot-catchup-entries=50")
+	leader, followers := c.Leader(t), c.Followers(t)
+	away, next := followers[0], followers[1]
+	rest := &harness.Cluster{Members: []*harness.Server{leader, next}}
+	o := observe(t, away)
+	for _, start := range []int64{0, 1, 5000} {
+		for _, req := range ways() {
+			req.StartRevision = start
+			o.watch(req)
+		}
+	}
+	o.allCreated()
+	writes := write(t, rest.Client(t), "own", hot)
+	writes.more(100)
+	away.Pause(t)
+	// A new leader does not know how far the member is, and keeps nothing for it.
+	_, err := pb.NewMaintenanceClient(leader.Conn(t)).MoveLeader(o.ctx, &pb.MoveLeaderRequest{TargetID: next.ID(t)})
+	harness.Fatal(t, err)
+	writes.more(400)
+	away.Resume(t)
+	away.CatchUp(t)
+	writes.more(100)
+	h := finish(t, next, writes)
+	o.wait("the watches have caught up", func() error {
+		for _, w := range o.byID {
+			if err := o.compare(w, h); err != nil {
+				return fmt.Errorf("watch %d: %w", w.id, err)
+			}
+		}
+		return nil
+	})
+	if n := away.SnapshotsReceived(t); n < 1 {
+		t.Errorf("it received %v snapshots: it was not far enough behind", n)
+	}
+}

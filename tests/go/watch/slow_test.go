@@ -12,13 +12,15 @@ import (
 
 // bulky puts a big value: a few of them fill what a connection holds for a
 // reader that does not read.
-func bulky(n int) []clientv3.Op {
-	return []clientv3.Op{clientv3.OpPut(fmt.Sprintf("bulky/%02d", n%20), strings.Repeat(fmt.Sprint(n%10), 40_000))}
+func bulky(n int) []clientv3.Op { return sized(n, 40_000) }
+
+func sized(n, bytes int) []clientv3.Op {
+	return []clientv3.Op{clientv3.OpPut(fmt.Sprintf("bulky/%02d", n%20), strings.Repeat(fmt.Sprint(n%10), bytes))}
 }
 
-// A stream that is not read at all, under load, keeps nobody from anything: other
-// streams, on the same connection and on another, have all events before it is
-// read, and then it has them too.
+// A stream that is not read at all, under load, and one whose whole connection
+// stands still keep nobody from anything: other streams, on the same connection and
+// on another, have all events before those go on, and then these have them too.
 func TestStoppedReader(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t)
@@ -27,7 +29,10 @@ func TestStoppedReader(t *testing.T) {
 	beside := observeStopped(t, s, conn)
 	beside.read()
 	apart := observe(t, s)
-	for _, o := range []*observer{stopped, beside, apart} {
+	proxy := harness.StartProxy(t, s)
+	held := observeStopped(t, s, dialTo(t, proxy.Addr))
+	held.read()
+	for _, o := range []*observer{stopped, beside, apart, held} {
 		for i := range 4 {
 			o.watch(&pb.WatchCreateRequest{Key: []byte("bulky/"), RangeEnd: []byte("bulky0"), PrevKv: i%2 == 0, StartRevision: int64(i / 2)})
 		}
@@ -35,6 +40,8 @@ func TestStoppedReader(t *testing.T) {
 	}
 	beside.allCreated()
 	apart.allCreated()
+	held.allCreated()
+	proxy.Stall()
 	writes := writeSome(t, s.Client(t), "own", 150, bulky)
 	writes.all.Wait()
 	h := finish(t, s, writes)
@@ -43,9 +50,12 @@ func TestStoppedReader(t *testing.T) {
 		o.wantExactly(h)
 	}
 	stopped.read()
-	stopped.reach(h.last())
-	stopped.wantExactly(h)
-	harness.Equal(t, "watches of the one that was stopped", len(stopped.byID), 5)
+	proxy.Go()
+	for _, o := range []*observer{stopped, held} {
+		o.reach(h.last())
+		o.wantExactly(h)
+		harness.Equal(t, "watches", len(o.byID), 5)
+	}
 }
 
 // History is compacted behind the back of a stream that is not read: its watches
@@ -58,9 +68,10 @@ func TestCompactionBehindAStoppedReader(t *testing.T) {
 	for i := range 3 {
 		stopped.watch(&pb.WatchCreateRequest{Key: []byte("bulky/"), RangeEnd: []byte("bulky0"), StartRevision: int64(i)})
 	}
-	stopped.watch(&pb.WatchCreateRequest{Key: []byte("own/000149"), StartRevision: 1})
+	stopped.watch(&pb.WatchCreateRequest{Key: []byte("own/000159"), StartRevision: 1})
 	c := s.Client(t)
-	writes := writeSome(t, c, "own", 150, bulky)
+	// More than any server keeps at hand for those who lag a little.
+	writes := writeSome(t, c, "own", 160, func(n int) []clientv3.Op { return sized(n, 150_000) })
 	writes.all.Wait()
 	// History is read before it is compacted.
 	h := finish(t, s, writes)

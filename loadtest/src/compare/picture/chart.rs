@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 
 /// Size of a panel.
-const PANEL: (f64, f64) = (360.0, 300.0);
+const PANEL: (f64, f64) = (360.0, 312.0);
 /// Space around the plot inside its panel: left, top, right, bottom.
-const MARGIN: (f64, f64, f64, f64) = (58.0, 62.0, 16.0, 44.0);
+const MARGIN: (f64, f64, f64, f64) = (58.0, 76.0, 22.0, 44.0);
 /// Axes and words.
 const INK: &str = "#7d8590";
 /// One for each server.
@@ -161,7 +161,7 @@ fn frame(text: &mut String, panel: &Panel, across: &Axis, up: &Axis, below: &str
         "<text x=\"{left}\" y=\"{}\" font-size=\"13\">{}</text>\
          <text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
          <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-        top - 24.0,
+        top - 30.0,
         escaped(panel.title),
         left - 6.0,
         top - 10.0,

@@ -45,15 +45,15 @@ pub(super) fn document(summary: &Summary) -> String {
     chart::document(&drawn, WATCHERS)
 }
 
-/// A figure of the works of one family, server by server, over the number of watchers.
+/// A figure of the works of one family, server by server, over the number of watchers. Where
+/// nothing came there is nothing to draw.
 fn series(summary: &Summary, family: &str, figure: Figure) -> Vec<Series> {
     let prefix = format!("watch-{family}-");
     let mut all: Vec<Series> = Vec::new();
     for median in &summary.medians {
         let watchers = median.work.strip_prefix(&prefix).and_then(|number| number.parse().ok());
-        let (Some(watchers), Some(value)) = (watchers, median.figures.get(&figure)) else {
-            continue;
-        };
+        let value = median.figures.get(&figure).filter(|value| **value > 0.0);
+        let (Some(watchers), Some(value)) = (watchers, value) else { continue };
         let point = (watchers, *value);
         match all.iter_mut().find(|series| series.name == median.server) {
             Some(series) => series.points.push(point),

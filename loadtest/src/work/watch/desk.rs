@@ -334,3 +334,103 @@ impl Desk {
         Seen { accounts, ..self.seen.replace(nothing) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::interest::Scenario;
+    use super::super::ledger::Stamp;
+    use super::*;
+    use crate::driver::Window;
+    use crate::keys::{KeySpace, Order};
+    use castd_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+    use castd_proto::mvccpb::{Event, KeyValue};
+    use prost::Message;
+    use std::time::{Duration, Instant};
+
+    struct Bench {
+        desk: Rc<Desk>,
+        space: KeySpace,
+        cutter: Cutter,
+    }
+
+    impl Bench {
+        /// Two watchers of one key; the window is all time from now on, or its last phase if
+        /// there are several.
+        fn new(class: Class, phases: Vec<Duration>) -> Self {
+            let space = KeySpace::new("", 4, 1, Order::Sequential).unwrap();
+            let timing = Arc::new(Timing::new(phases));
+            timing.set(Window::new(Instant::now(), Duration::ZERO, Duration::from_secs(60), false));
+            let desk = Desk::new(timing, Arc::default(), space.table());
+            for watcher in 0..2 {
+                desk.add(Scenario::FanOut.interest(&space, watcher), class, 0);
+            }
+            Self { desk, space, cutter: Cutter::default() }
+        }
+
+        fn take(&mut self, responses: &[WatchResponse]) -> Result<(), CallError> {
+            let mut chunk = Vec::new();
+            for response in responses {
+                chunk.push(0);
+                chunk.extend(u32::try_from(response.encoded_len()).unwrap().to_be_bytes());
+                response.encode(&mut chunk).unwrap();
+            }
+            self.desk.take(&mut self.cutter, &chunk, 0)
+        }
+
+        fn event(&self, watch_id: i64, number: u32, mod_revision: i64) -> WatchResponse {
+            let value = Stamp { key: 0, number, sent_ns: self.desk.timing.now() }.value(30);
+            let kv = KeyValue { key: self.space.key(0), value, mod_revision, ..Default::default() };
+            let event = Event { kv: Some(kv), ..Event::default() };
+            WatchResponse { watch_id, events: vec![event], ..WatchResponse::default() }
+        }
+    }
+
+    fn created(watch_id: i64, revision: i64) -> WatchResponse {
+        let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
+        WatchResponse { header, watch_id, created: true, ..WatchResponse::default() }
+    }
+
+    #[test]
+    fn watchers_go_on_behind_what_they_saw_or_where_they_were_confirmed() {
+        let mut bench = Bench::new(Class::Steady, Vec::new());
+        let next = |bench: &Bench, watcher| bench.desk.create_request(watcher, 1).start_revision;
+        assert_eq!([0, 1].map(|watcher| next(&bench, watcher)), [0, 0]);
+        bench.take(&[created(1, 7), created(2, 8)]).unwrap();
+        assert_eq!([0, 1].map(|watcher| next(&bench, watcher)), [8, 9]);
+        bench.take(&[bench.event(1, 0, 12), bench.event(2, 0, 12)]).unwrap();
+        bench.take(&[bench.event(1, 1, 15), created(1, 20)]).unwrap();
+        assert_eq!([0, 1].map(|watcher| next(&bench, watcher)), [16, 13]);
+        let counters = &bench.desk.counters;
+        assert_eq!(counters.created.load(Ordering::Relaxed), 2, "each once");
+        assert_eq!(counters.received.load(Ordering::Relaxed), 3);
+        let seen = bench.desk.close();
+        assert_eq!((seen.steady.events_in_window, seen.stopping.events_in_window), (3, 0));
+        assert_eq!(seen.steady.latencies[0].len(), 3);
+        assert!(seen.errors.is_empty());
+    }
+
+    #[test]
+    fn a_cancelled_watcher_and_an_unknown_one_are_errors() {
+        let mut bench = Bench::new(Class::Steady, Vec::new());
+        let canceled = WatchResponse {
+            watch_id: 2,
+            canceled: true,
+            cancel_reason: "compacted".into(),
+            ..WatchResponse::default()
+        };
+        bench.take(&[canceled]).unwrap();
+        assert!(bench.take(&[created(3, 1)]).is_err());
+        let errors = bench.desk.close().errors;
+        assert_eq!(errors.get("watcher cancelled: compacted"), Some(&1));
+    }
+
+    #[test]
+    fn a_stopped_watcher_has_made_up_with_the_first_event_sent_after_that() {
+        let reading_again = vec![Duration::ZERO, Duration::ZERO];
+        let mut bench = Bench::new(Class::Stopping, reading_again);
+        bench.take(&[bench.event(1, 0, 5), bench.event(1, 1, 6)]).unwrap();
+        let seen = bench.desk.close();
+        assert_eq!(seen.stopping.recoveries.len(), 1, "once for each watcher");
+        assert_eq!(seen.stopping.latencies[STOPPED_PHASE + 1].len(), 2);
+    }
+}

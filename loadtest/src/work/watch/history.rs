@@ -27,6 +27,8 @@ pub(super) fn write(work: &WatchedPuts, count: u64, plan: &Plan) -> Result<Puts,
         ..plan.clone()
     };
     let measured = measure(work, &plan)?;
+    // Nobody has watched yet: what comes late of this is not to count.
+    work.timing.forget();
     if let Some((text, times)) = measured.recorder.errors.first_key_value() {
         let text = format!("cannot write the history: {text} ({times} times)");
         return Err(LoadError::Usage(text));

@@ -51,6 +51,8 @@ pub(crate) enum Scenario {
         keys: u64,
         /// Puts, each with a revision of its own.
         history: u64,
+        /// How long the watchers may take to come up to the present.
+        patience: Duration,
     },
 }
 

@@ -91,8 +91,11 @@ pub(crate) struct WatchMemory {
 /// How watchers from the past came up to the present.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct PastReport {
-    /// Events that had been written before, all watchers together.
+    /// Events of what had been written before, all watchers together.
     pub(crate) events: u64,
+    /// Those that were still to come when patience was at its end; what is missing is not
+    /// known then.
+    pub(crate) pending: u64,
     /// From the first request until the last of them had come.
     pub(crate) seconds: f64,
     /// Events a second.
@@ -195,11 +198,12 @@ impl WatchMemory {
 }
 
 impl PastReport {
-    /// So many events in that time, at that cost.
-    pub(super) fn new(events: u64, time: Duration, cost: &Cost) -> Self {
+    /// So many events in that time, at that cost, and so many still to come.
+    pub(super) fn new(events: u64, pending: u64, time: Duration, cost: &Cost) -> Self {
         let seconds = time.as_secs_f64();
         Self {
             events,
+            pending,
             seconds,
             events_per_second: events as f64 / seconds.max(1e-9),
             server_cpu_us_per_event: server_us(cost, events),
@@ -209,8 +213,8 @@ impl PastReport {
     fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = microseconds("server", self.server_cpu_us_per_event);
         let text = format!(
-            "{} in {:.3} s ({:.0}/s), {server}from the past",
-            self.events, self.seconds, self.events_per_second
+            "{} in {:.3} s ({:.0}/s), {server}{} still to come",
+            self.events, self.seconds, self.events_per_second, self.pending
         );
         row(out, "history", text)
     }
@@ -223,7 +227,8 @@ impl SlowReport {
         row(out, "  before", latency_text(&self.before))?;
         row(out, "  during", latency_text(&self.during))?;
         row(out, "  after", latency_text(&self.after))?;
-        row(out, "  made up", latency_text(&self.recovery))?;
+        let made_up = format!("{} watchers, {}", self.recovery.count, latency_text(&self.recovery));
+        row(out, "  made up", made_up)?;
         let memory = [self.rss_before_bytes, self.rss_peak_bytes, self.rss_after_bytes];
         if let [Some(before), Some(peak), Some(after)] = memory.map(|bytes| bytes.map(mebibytes)) {
             let text = format!("{before:.1} MiB resident before, peak {peak:.1}, {after:.1} after");

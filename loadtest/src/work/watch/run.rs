@@ -26,8 +26,6 @@ use crate::report::Report;
 
 /// How long the watchers may take to be confirmed.
 const CREATE_TIME_MAX: Duration = Duration::from_secs(300);
-/// How long watchers from the past may take to come up to the present.
-const PAST_TIME_MAX: Duration = Duration::from_secs(900);
 /// How often the counters are looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// How often the server's memory is looked at while watchers have stopped.
@@ -73,10 +71,18 @@ pub(crate) fn run(options: &WatchOptions, plan: &Plan) -> Result<Report, LoadErr
         let past = run.come_up(&asked)?;
         let memory = before.map(|before| run.at_rest(before)).transpose()?;
         let (measured, peak) = run.measure(scope)?;
-        run.await_events(&measured);
+        let is_behind = past.as_ref().is_some_and(|past| past.pending > 0);
+        if !is_behind {
+            run.await_events(&measured);
+        }
         let seen = crew.collect(run.timing.phases())?;
         let slow = run.slow(&seen, peak)?;
-        let report = WatchReport { memory, past, slow, ..run.sum_up(creation, &measured, &seen) };
+        let mut report = run.sum_up(creation, &measured, &seen);
+        if is_behind {
+            // What is still to come cannot be told from what will not.
+            report.missing = 0;
+        }
+        let report = WatchReport { memory, past, slow, ..report };
         Ok(Report { watch: Some(report), ..Report::new("watch", &measured) })
     })
 }
@@ -171,18 +177,20 @@ impl<'a> Run<'a> {
         Ok((creation, before))
     }
 
-    /// Waits until watchers from the past have seen all that was written before them.
+    /// Waits until watchers from the past have seen all that was written before them, as long
+    /// as patience lasts.
     fn come_up(&self, asked: &Usage) -> Result<Option<PastReport>, LoadError> {
-        let Scenario::Past { .. } = self.options.scenario else { return Ok(None) };
+        let Scenario::Past { patience, .. } = self.options.scenario else { return Ok(None) };
         let events = self.expected(&self.puts);
         let received = || self.counters.received.load(Ordering::Acquire);
-        let deadline = Instant::now() + PAST_TIME_MAX;
+        let deadline = Instant::now() + patience;
         await_until(deadline, POLL_INTERVAL, || received() >= events);
         let cost = Usage::sample(&self.plan.pids)?.since(asked);
         let last = self.counters.last_received.load(Ordering::Relaxed);
         let first = self.counters.first_asked.load(Ordering::Relaxed);
         let time = Duration::from_nanos(last.saturating_sub(first));
-        Ok(Some(PastReport::new(received(), time, &cost)))
+        let came = received();
+        Ok(Some(PastReport::new(came, events.saturating_sub(came), time, &cost)))
     }
 
     /// What the watchers cost at rest.

@@ -20,6 +20,16 @@ mod field {
     pub(super) const VALUE: u32 = 5;
 }
 
+/// A message that is not well formed. It has no size, so that results stay in registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+impl From<Malformed> for CallError {
+    fn from(Malformed: Malformed) -> Self {
+        Self::WrongAnswer("a watch response that is not well formed".into())
+    }
+}
+
 /// What an encoded `WatchResponse` says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Response<'a> {
@@ -57,7 +67,7 @@ impl<'a> Response<'a> {
     ///
     /// # Errors
     /// When it is not well formed.
-    pub(super) fn read(message: &'a [u8]) -> Result<Self, CallError> {
+    pub(super) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut response = Self::default();
         let mut fields = Fields { rest: message };
         loop {
@@ -80,7 +90,7 @@ impl<'a> Response<'a> {
     ///
     /// # Errors
     /// When the header is not well formed.
-    pub(super) fn revision(&self) -> Result<i64, CallError> {
+    pub(super) fn revision(&self) -> Result<i64, Malformed> {
         let (mut fields, mut revision) = (Fields { rest: self.header }, 0);
         while let Some((number, value)) = fields.next()? {
             if number == field::HEADER_REVISION {
@@ -112,7 +122,7 @@ impl<'a> Events<'a> {
     ///
     /// # Errors
     /// When it is not well formed.
-    pub(super) fn next(&mut self) -> Result<Option<Event<'a>>, CallError> {
+    pub(super) fn next(&mut self) -> Result<Option<Event<'a>>, Malformed> {
         while let Some((number, value)) = self.fields.next()? {
             if number == field::EVENTS {
                 return Event::read(value.bytes()?).map(Some);
@@ -123,7 +133,7 @@ impl<'a> Events<'a> {
 }
 
 impl<'a> Event<'a> {
-    fn read(message: &'a [u8]) -> Result<Self, CallError> {
+    fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut event = Self { is_put: true, ..Self::default() };
         let mut fields = Fields { rest: message };
         while let Some((number, value)) = fields.next()? {
@@ -136,7 +146,7 @@ impl<'a> Event<'a> {
         Ok(event)
     }
 
-    fn read_kv(&mut self, message: &'a [u8]) -> Result<(), CallError> {
+    fn read_kv(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         let mut fields = Fields { rest: message };
         while let Some((number, value)) = fields.next()? {
             match number {
@@ -162,18 +172,18 @@ enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn bytes(self) -> Result<&'a [u8], CallError> {
+    fn bytes(self) -> Result<&'a [u8], Malformed> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Varint(_) | Self::Fixed => Err(malformed()),
+            Self::Varint(_) | Self::Fixed => Err(Malformed),
         }
     }
 
-    fn int64(self) -> Result<i64, CallError> {
+    fn int64(self) -> Result<i64, Malformed> {
         match self {
             // An int64 is the same 64 bits.
             Self::Varint(number) => Ok(number as i64),
-            Self::Bytes(_) | Self::Fixed => Err(malformed()),
+            Self::Bytes(_) | Self::Fixed => Err(Malformed),
         }
     }
 }
@@ -185,8 +195,8 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    #[inline]
-    fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, CallError> {
+    #[inline(always)]
+    fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -195,53 +205,47 @@ impl<'a> Fields<'a> {
             0 => Value::Varint(self.varint()?),
             1 => self.skip(8)?,
             2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| malformed())?;
+                let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
                 Value::Bytes(self.take(length)?)
             }
             5 => self.skip(4)?,
-            _ => return Err(malformed()),
+            _ => return Err(Malformed),
         };
-        Ok(Some((u32::try_from(tag >> 3).map_err(|_| malformed())?, value)))
+        Ok(Some((u32::try_from(tag >> 3).map_err(|_| Malformed)?, value)))
     }
 
-    #[inline]
-    fn take(&mut self, length: usize) -> Result<&'a [u8], CallError> {
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or_else(malformed)?;
+    #[inline(always)]
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
         self.rest = rest;
         Ok(bytes)
     }
 
-    fn skip(&mut self, length: usize) -> Result<Value<'a>, CallError> {
+    fn skip(&mut self, length: usize) -> Result<Value<'a>, Malformed> {
         self.take(length).map(|_| Value::Fixed)
     }
 
-    #[inline]
-    fn varint(&mut self) -> Result<u64, CallError> {
-        match self.rest {
-            [byte @ 0..=0x7f, rest @ ..] => {
-                self.rest = rest;
-                Ok(u64::from(*byte))
-            }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<u64, CallError> {
-        let mut number = 0;
-        for (place, byte) in self.rest.iter().take(10).enumerate() {
-            number |= u64::from(byte & 0x7f) << (7 * place);
-            if byte & 0x80 == 0 {
-                self.rest = &self.rest[place + 1..];
-                return Ok(number);
-            }
-        }
-        Err(malformed())
+    #[inline(always)]
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        let (number, length) = match self.rest {
+            [byte @ 0..=0x7f, ..] => (u64::from(*byte), 1),
+            long => long_varint(long)?,
+        };
+        self.rest = &self.rest[length..];
+        Ok(number)
     }
 }
 
-#[cold]
-fn malformed() -> CallError {
-    CallError::WrongAnswer("a watch response that is not well formed".into())
+/// A number of several bytes, and how many they are.
+fn long_varint(bytes: &[u8]) -> Result<(u64, usize), Malformed> {
+    let mut number = 0;
+    for (place, byte) in bytes.iter().take(10).enumerate() {
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Ok((number, place + 1));
+        }
+    }
+    Err(Malformed)
 }
 
 #[cfg(test)]
@@ -328,7 +332,7 @@ mod tests {
     fn a_message_cut_short_is_an_error_or_a_shorter_message() {
         let encoded = response(&[1, 2]).encode_to_vec();
         for length in 0..encoded.len() {
-            let read = |message| -> Result<usize, CallError> {
+            let read = |message| -> Result<usize, Malformed> {
                 let response = Response::read(message)?;
                 let (mut events, mut count) = (response.events(), 0);
                 response.revision()?;

@@ -40,6 +40,11 @@ impl Timing {
         self.bounds[self.phases()].store(end, Ordering::Relaxed);
     }
 
+    /// Forgets the window: what comes is not measured until the next one is known.
+    pub(super) fn forget(&self) {
+        self.bounds.iter().for_each(|bound| bound.store(u64::MAX, Ordering::Relaxed));
+    }
+
     /// A moment in nanoseconds since the epoch.
     pub(super) fn since_epoch(&self, moment: Instant) -> u64 {
         let since = moment.saturating_duration_since(self.epoch);
@@ -85,5 +90,7 @@ mod tests {
         assert_eq!([at(30), at(49), at(50), at(59)], [Some(1), Some(1), Some(2), Some(2)]);
         assert_eq!(at(60), None);
         assert_eq!(timing.since_epoch(timing.moment(77)), 77);
+        timing.forget();
+        assert_eq!(timing.phase(2_000_000_000), None);
     }
 }
