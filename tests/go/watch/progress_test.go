@@ -72,6 +72,32 @@ func TestProgressRequestsUnderLoad(t *testing.T) {
 	}
 }
 
+// A client that asks for progress all the time, without waiting for answers, is
+// answered all the time, though there is always something newer by then.
+func TestProgressIsNotPutOff(t *testing.T) {
+	t.Parallel()
+	s := harness.Start(t)
+	o := observe(t, s)
+	crowdOnHot(o, 20, func(*pb.WatchCreateRequest) {})
+	o.allCreated()
+	scribes := writeThroughAll(t, s)
+	asked := 0
+	for answers := 0; answers < 100; asked++ {
+		o.askProgress()
+		o.check()
+		o.mu.Lock()
+		answers = o.answers
+		o.mu.Unlock()
+		if o.ctx.Err() != nil {
+			t.Fatalf("%d answers to %d requests", answers, asked)
+		}
+	}
+	h := finish(t, s, scribes...)
+	o.reach(h.last())
+	o.wantExactly(h)
+	t.Logf("100 answers to %d requests", asked)
+}
+
 // A stream without watches, or with none left, is not told how far the member is.
 func TestProgressWithoutWatches(t *testing.T) {
 	t.Parallel()
