@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use castd_actors::Company;
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{Begin, CompanyConfig, MembershipRules, open, start};
+use castd_actors::company::{Begin, CompanyConfig, MembershipRules, WatchThreads, open, start};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::castdpb::request::Op;
@@ -74,7 +74,7 @@ fn config() -> CompanyConfig {
         seal: SealPolicy { log_bytes: 64 << 20, entries: 500_000 },
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(10) },
-        watch_shards: NonZeroUsize::MIN.saturating_add(1),
+        watch_threads: WatchThreads::Own(NonZeroUsize::MIN.saturating_add(1)),
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),

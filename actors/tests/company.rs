@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{Begin, Company, CompanyConfig, MembershipRules, Running, open, start};
+use castd_actors::company::{
+    Begin, Company, CompanyConfig, MembershipRules, Running, WatchThreads, open, start,
+};
 use castd_actors::mvcc::{Outcome, SealPolicy};
 use castd_actors::shared::Error;
 use castd_actors::wal_writer::{Identity, WalOptions};
@@ -35,7 +37,7 @@ fn config(seal: SealPolicy) -> CompanyConfig {
         seal,
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },
-        watch_shards: NonZeroUsize::MIN.saturating_add(1),
+        watch_threads: WatchThreads::Own(NonZeroUsize::MIN.saturating_add(1)),
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),
@@ -130,7 +132,7 @@ async fn a_state_that_was_sealed_many_times_comes_back() {
 }
 
 /// The next responses of a watch stream.
-async fn next(chunks: &mut mpsc::Receiver<Chunk>) -> Vec<WatchResponse> {
+async fn next(chunks: &mut mpsc::Receiver<Box<Chunk>>) -> Vec<WatchResponse> {
     let chunk = chunks.recv().await.expect("the stream goes on");
     chunk.decode().expect("whole responses")
 }

@@ -32,18 +32,23 @@ const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 thread_local! {
-    static WENT_OUT: Cell<bool> = const { Cell::new(false) };
+    static GOING_OUT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a stream's responses went out on this thread since this was asked last. Then
-/// others follow: what happens is told to many.
-pub fn responses_went_out() -> bool {
-    WENT_OUT.take()
+/// Whether a stream's responses went out on this thread since the last
+/// [`responses_are_out`]. Then others follow: what happens is told to many.
+pub fn responses_go_out() -> bool {
+    GOING_OUT.get()
 }
 
-/// Says that they do.
-pub(crate) fn responses_go_out() {
-    WENT_OUT.set(true);
+/// Takes note that all responses that were to go out have gone.
+pub fn responses_are_out() {
+    GOING_OUT.set(false);
+}
+
+/// Takes note that a stream's responses go out.
+pub(crate) fn response_goes_out() {
+    GOING_OUT.set(true);
 }
 
 /// Answers a stream of requests with chunks of responses.
@@ -134,7 +139,7 @@ impl<S> Framed<S> {
         let bytes = chunk.len().saturating_sub(chunk.responses as usize * FRAME_BYTES);
         self.metrics.calls.sent_together(self.method, messages, bytes);
         self.parts = chunk.parts.into_iter();
-        responses_go_out();
+        response_goes_out();
     }
 
     fn end(&mut self, status: &Status) -> Result<Frame<Bytes>, Status> {

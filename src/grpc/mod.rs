@@ -34,8 +34,8 @@ mod watch;
 pub use error::{Failure, status};
 pub use faces::{FaceOptions, Faces, LeaderWatch, Phase};
 #[cfg(test)]
-pub(crate) use framed::responses_go_out;
-pub use framed::responses_went_out;
+pub(crate) use framed::response_goes_out;
+pub use framed::{responses_are_out, responses_go_out};
 pub use gate::Gate;
 pub use kv::probe;
 pub use methods::{Kind, Method};

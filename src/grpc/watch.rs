@@ -112,7 +112,7 @@ fn asked(request: WatchRequest) -> Option<StreamRequest> {
 }
 
 pub(super) struct WatchStream {
-    responses: mpsc::Receiver<Chunk>,
+    responses: mpsc::Receiver<Box<Chunk>>,
     /// What was wrong with the client's last request; `None` once it has no more.
     failure: Option<oneshot::Receiver<Status>>,
     asker: AbortHandle,
@@ -138,7 +138,7 @@ impl Stream for WatchStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.responses.poll_recv(context) {
-            Poll::Ready(Some(chunk)) => Poll::Ready(Some(Ok(chunk))),
+            Poll::Ready(Some(chunk)) => Poll::Ready(Some(Ok(*chunk))),
             Poll::Ready(None) => Poll::Ready(Some(Err(status(Error::Stopped)))),
             Poll::Pending => match self.poll_failure(context) {
                 Some(status) => Poll::Ready(Some(Err(status))),

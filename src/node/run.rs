@@ -8,7 +8,8 @@ use std::time::Duration;
 use actix_rt::{Arbiter, ArbiterHandle};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
 use castd_actors::company::{
-    Begin, CompanyConfig, MembershipRules, OpenError, Running, StartError, open, start,
+    Begin, CompanyConfig, MembershipRules, OpenError, Running, StartError, WatchThreads, open,
+    start,
 };
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::shared::FatalReport;
@@ -186,7 +187,7 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         seal: SEAL,
         compaction: auto_compaction(config.auto_compaction),
         scrub: ScrubPace { records, pause: config.compaction_sleep_interval },
-        watch_shards: watch_shards(),
+        watch_threads: watch_threads(),
         watch_progress: config.watch_progress_notify_interval,
         watch_fragment_bytes: usize::try_from(fragment).unwrap_or(usize::MAX),
         version: ETCD_VERSION.to_owned(),
@@ -274,10 +275,15 @@ fn network_arbiters(running: &Running) -> Vec<ArbiterHandle> {
     }
 }
 
-/// Shards of the watch hub: one for every four cores.
-fn watch_shards() -> NonZero<usize> {
+/// Threads for the watch hub: one for every four cores. With two cores or one, it
+/// shares consensus' thread with the network: a stream is woken there for a fraction
+/// of what it costs from another thread.
+fn watch_threads() -> WatchThreads {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    NonZero::new(cores / 4).unwrap_or(NonZero::<usize>::MIN)
+    match cores {
+        0..=2 => WatchThreads::Consensus,
+        cores => WatchThreads::Own(NonZero::new(cores / 4).unwrap_or(NonZero::<usize>::MIN)),
+    }
 }
 
 async fn stop(company: &Company, server: Serving, running: Running, ended: Ended, config: &Config) {

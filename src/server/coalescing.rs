@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::grpc;
 
 /// What is held back at most, in bytes.
-const BUFFER_BYTES: usize = 16 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A piece of at least so many bytes is not held back, nor copied: it takes along what is.
 const DIRECT_BYTES: usize = 4 * 1024;
@@ -74,7 +74,7 @@ impl<S: AsyncWrite + Unpin> Coalescing<S> {
                 true
             }
             None => {
-                let gathers = !self.held.is_empty() && grpc::responses_went_out();
+                let gathers = !self.held.is_empty() && grpc::responses_go_out();
                 self.lull = gathers.then(|| Lull::next(context));
                 gathers
             }
@@ -157,6 +157,7 @@ impl Lull {
 impl Wake for Lull {
     fn wake(self: Arc<Self>) {
         self.come.store(true, Release);
+        grpc::responses_are_out();
         self.connection.wake_by_ref();
     }
 }
@@ -268,7 +269,7 @@ mod tests {
         let mut socket = Coalescing::new(near);
         let mut buffer = [0; 64];
         for piece in [b"one", b"two"] {
-            grpc::responses_go_out();
+            grpc::response_goes_out();
             socket.write_all(piece).await.unwrap();
             socket.flush().await.unwrap();
         }
@@ -277,7 +278,7 @@ mod tests {
         socket.flush().await.unwrap();
         let read = far.read(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..read], b"onetwo");
-        let _ = grpc::responses_went_out();
+        grpc::responses_are_out();
         socket.write_all(b"three").await.unwrap();
         socket.flush().await.unwrap();
         let read = futures::poll!(Box::pin(far.read(&mut buffer)));
@@ -289,7 +290,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1024);
         let mut socket = Coalescing::new(near);
         let connection = tokio::spawn(async move {
-            grpc::responses_go_out();
+            grpc::response_goes_out();
             socket.write_all(b"one").await.unwrap();
             std::future::poll_fn(|context| {
                 assert!(Pin::new(&mut socket).poll_flush(context).is_ready());

@@ -10,7 +10,9 @@ use castd::grpc::FaceOptions;
 use castd::server::{Endpoint, Listeners, ServerOptions, Serving, serve};
 use castd_actors::cluster::{ClusterState, MemberInfo};
 use castd_actors::compactor::{AutoCompaction, ScrubPace};
-use castd_actors::company::{Begin, Company, CompanyConfig, MembershipRules, Running, open, start};
+use castd_actors::company::{
+    Begin, Company, CompanyConfig, MembershipRules, Running, WatchThreads, open, start,
+};
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::wal_writer::{Identity, WalOptions};
 use castd_proto::etcdserverpb::kv_client::KvClient;
@@ -77,7 +79,7 @@ pub async fn begin_among(
         seal: SealPolicy { log_bytes: u64::MAX, entries: u64::MAX },
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },
-        watch_shards: std::num::NonZeroUsize::MIN.saturating_add(1),
+        watch_threads: WatchThreads::Own(std::num::NonZeroUsize::MIN.saturating_add(1)),
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),

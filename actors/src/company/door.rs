@@ -146,7 +146,7 @@ impl Company {
     ///
     /// # Errors
     /// [`Error::Stopped`].
-    pub async fn watch(&self) -> Result<(WatchHandle, mpsc::Receiver<Chunk>), Error> {
+    pub async fn watch(&self) -> Result<(WatchHandle, mpsc::Receiver<Box<Chunk>>), Error> {
         self.watches.open().await
     }
 

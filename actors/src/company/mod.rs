@@ -29,4 +29,4 @@ pub use door::Company;
 pub use leases::LeaseInfo;
 pub use members::MembershipRules;
 pub use open::{Begin, OpenError, Opened, open};
-pub use start::{CompanyConfig, Running, StartError, start};
+pub use start::{CompanyConfig, Running, StartError, WatchThreads, start};

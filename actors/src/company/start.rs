@@ -60,6 +60,24 @@ const READ_RETRY: Duration = Duration::from_millis(500);
 /// room.
 const RAFT_INBOUND: usize = 256;
 
+/// Where the shards of the watch hub run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchThreads {
+    /// One shard, on the thread that carries consensus.
+    Consensus,
+    /// So many shards, each on a thread of its own.
+    Own(NonZeroUsize),
+}
+
+impl WatchThreads {
+    fn shards(self) -> usize {
+        match self {
+            Self::Consensus => 1,
+            Self::Own(shards) => shards.get(),
+        }
+    }
+}
+
 /// How a member is to run.
 #[derive(Clone)]
 pub struct CompanyConfig {
@@ -86,8 +104,8 @@ pub struct CompanyConfig {
     pub compaction: AutoCompaction,
     /// The pace at which compaction frees what it gave up.
     pub scrub: ScrubPace,
-    /// Shards of the watch hub, each on a thread of its own.
-    pub watch_shards: NonZeroUsize,
+    /// Where the watch hub runs.
+    pub watch_threads: WatchThreads,
     /// How often silent watchers are told how far they are.
     pub watch_progress: Duration,
     /// Watch responses above this are sent in fragments to those who asked, in bytes.
@@ -181,7 +199,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let (apply, committed) = board.mailbox("apply_loop", 2 * crate::raft_node::COMMIT_WINDOW);
     let (mvcc, mvcc_messages) = board.thread_mailbox("mvcc", MVCC_MESSAGES);
     let (leases, lease_messages) = board.mailbox("lease_manager", 4096);
-    let (hub, hub_messages): (Vec<_>, Vec<_>) = (0..config.watch_shards.get())
+    let (hub, hub_messages): (Vec<_>, Vec<_>) = (0..config.watch_threads.shards())
         .map(|shard| board.mailbox(format!("watch_hub_{shard}"), HUB_MESSAGES))
         .unzip();
     let (compactor, compactor_messages) = board.mailbox("compactor", 4);
@@ -314,11 +332,16 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let mut hub_arbiters = Vec::new();
     for (shard, messages) in hub_messages.into_iter().enumerate() {
         let (edges, metrics) = (hub_edges.clone(), hub_metrics.clone());
-        let arbiter = Arbiter::new();
-        WatchHub::start_in_arbiter(&arbiter.handle(), move |_| {
+        let arbiter = match config.watch_threads {
+            WatchThreads::Consensus => core_arbiter.handle(),
+            WatchThreads::Own(_) => {
+                hub_arbiters.push(Arbiter::new());
+                hub_arbiters[shard].handle()
+            }
+        };
+        WatchHub::start_in_arbiter(&arbiter, move |_| {
             WatchHub::new(shard, hub_settings, edges, progress, messages, metrics)
         });
-        hub_arbiters.push(arbiter);
     }
     LeaseManager::start_in_arbiter(&core_arbiter.handle(), move |_| lease_manager);
     Compactor::start_in_arbiter(&core_arbiter.handle(), move |_| compactor_actor);

@@ -41,7 +41,7 @@ struct Rooms {
 
 impl Rooms {
     /// Tells when there is room for a stream, or when it has ended.
-    fn watch(&self, stream: StreamId, places: usize, chunks: Sender<Chunk>) {
+    fn watch(&self, stream: StreamId, places: usize, chunks: Sender<Box<Chunk>>) {
         let rooms = self.clone();
         actix::spawn(async move {
             // The places are given back at once: the stream's turn takes one.
@@ -60,7 +60,7 @@ impl Rooms {
 
 #[derive(Debug)]
 struct Outgoing {
-    chunks: Sender<Chunk>,
+    chunks: Sender<Box<Chunk>>,
     /// Given back when what the stream asked is answered.
     asking: Vec<OwnedSemaphorePermit>,
 }
@@ -81,7 +81,7 @@ impl Outbox for Streams {
         if let Some(outgoing) = self.streams.get(&stream) {
             // Nobody else sends, so what was room is room; a stream that has ended
             // takes everything, until its close comes.
-            let _ = outgoing.chunks.try_send(chunk);
+            let _ = outgoing.chunks.try_send(Box::new(chunk));
         }
     }
 

@@ -246,6 +246,7 @@ impl ChunkBuilder {
 
     pub(super) fn build(mut self) -> Chunk {
         if !self.buffer.is_empty() {
+            self.parts.reserve_exact(1);
             self.parts.push(self.buffer.freeze());
         }
         Chunk { parts: self.parts, responses: self.responses }

@@ -27,7 +27,7 @@ impl WatchDoor {
     ///
     /// # Errors
     /// [`Error::Stopped`] when the hub has ended.
-    pub async fn open(&self) -> Result<(WatchHandle, Receiver<Chunk>), Error> {
+    pub async fn open(&self) -> Result<(WatchHandle, Receiver<Box<Chunk>>), Error> {
         let stream = self.next.fetch_add(1, Relaxed);
         let hub = self.shards[(stream % self.shards.len() as u64) as usize].clone();
         let (chunks, receiver) = channel(STREAM_CHUNKS);

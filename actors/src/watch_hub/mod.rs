@@ -118,8 +118,9 @@ pub enum HubMessage {
     Open {
         /// The new stream.
         stream: StreamId,
-        /// Its channel.
-        chunks: Sender<Chunk>,
+        /// Its channel. Boxed, because a channel has places for more than it takes,
+        /// and there are many channels.
+        chunks: Sender<Box<Chunk>>,
     },
     /// A stream asks for something.
     Requests {
