@@ -63,7 +63,7 @@ func (c *crush) count(watches, puts int) error {
 // only watch: the first goes on until it has. In the end all have theirs.
 func TestFlood(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := truthful(t)
 	const watches, puts = 100_000, 4
 	hot := startCrush(t, s, "hot", watches, puts)
 	f := on(t, s)

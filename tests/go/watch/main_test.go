@@ -38,6 +38,15 @@ type fixture struct {
 
 func fresh(t testing.TB, flags ...string) *fixture { return on(t, harness.Start(t, flags...)) }
 
+// truthful starts a server for a test that relies on progress replies, which said
+// too much before etcd 3.5.8.
+func truthful(t testing.TB, flags ...string) *harness.Server {
+	t.Helper()
+	s := harness.Start(t, flags...)
+	s.Needs(t, "3.5.8")
+	return s
+}
+
 func on(t testing.TB, s *harness.Server) *fixture {
 	conn := s.Conn(t)
 	f := &fixture{TB: t, ctx: harness.Context(t, testTimeout), server: s, kv: pb.NewKVClient(conn)}

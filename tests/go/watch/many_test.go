@@ -51,7 +51,7 @@ func TestTenThousandWatches(t *testing.T) {
 	for _, streams := range []int{1, 100} {
 		t.Run(fmt.Sprintf("streams=%d", streams), func(t *testing.T) {
 			t.Parallel()
-			s := harness.Start(t)
+			s := truthful(t)
 			conn := dial(t, s)
 			c := s.Client(t)
 			meanwhile := writeSome(t, c, "meanwhile", 100, crowdPuts)
@@ -83,7 +83,7 @@ func TestTenThousandWatches(t *testing.T) {
 // cancel, and a new watch of an old id begins anew.
 func TestCancelWhileEventsFlow(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := truthful(t)
 	writes := write(t, s.Client(t), "own", hot)
 	o := observe(t, s)
 	const watches, rounds = 60, 5
@@ -160,7 +160,7 @@ func large(n int) []clientv3.Op {
 // asked for, as it asked for it.
 func TestEveryWayOnOneStream(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t, fmt.Sprintf("--max-request-bytes=%d", largeRequests))
+	s := truthful(t, fmt.Sprintf("--max-request-bytes=%d", largeRequests))
 	o := observe(t, s)
 	filters := [][]pb.WatchCreateRequest_FilterType{
 		nil,

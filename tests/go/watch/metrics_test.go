@@ -12,7 +12,7 @@ import (
 // back to nothing when those are gone, in whatever way they go.
 func TestGaugesReturnToZero(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := truthful(t)
 	want := func(streams, watches float64) {
 		t.Helper()
 		harness.Eventually(t, testTimeout, "the gauges are right", func() error {

@@ -39,7 +39,7 @@ func crowdOnHot(o *observer, watches int, change func(*pb.WatchCreateRequest)) {
 // no event comes after a progress reply that covers it is the observer's to see.
 func TestProgressRequestsUnderLoad(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := truthful(t)
 	const watches, answers = 100, 40
 	var observers []*observer
 	for _, m := range s.All() {
@@ -76,7 +76,7 @@ func TestProgressRequestsUnderLoad(t *testing.T) {
 // answered all the time, though there is always something newer by then.
 func TestProgressIsNotPutOff(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := truthful(t)
 	o := observe(t, s)
 	crowdOnHot(o, 20, func(*pb.WatchCreateRequest) {})
 	o.allCreated()
@@ -101,7 +101,7 @@ func TestProgressIsNotPutOff(t *testing.T) {
 // A stream without watches, or with none left, is not told how far the member is.
 func TestProgressWithoutWatches(t *testing.T) {
 	t.Parallel()
-	f := fresh(t)
+	f := on(t, truthful(t))
 	f.put("a", "1")
 	f.progress()
 	f.none()
@@ -118,7 +118,7 @@ func TestProgressWithoutWatches(t *testing.T) {
 // ones, nothing but the truth; and the idle ones get to the end.
 func TestProgressNotifyUnderLoad(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t, progressFlag(t, "100ms"))
+	s := truthful(t, progressFlag(t, "100ms"))
 	o := observe(t, s)
 	const busy, idle = 40, 10
 	crowdOnHot(o, busy, func(req *pb.WatchCreateRequest) { req.ProgressNotify = true })

@@ -23,7 +23,7 @@ func sized(n, bytes int) []clientv3.Op {
 // on another, have all events before those go on, and then these have them too.
 func TestStoppedReader(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := truthful(t)
 	conn := dial(t, s)
 	stopped := observeStopped(t, s, conn)
 	beside := observeStopped(t, s, conn)
@@ -63,7 +63,7 @@ func TestStoppedReader(t *testing.T) {
 // revision of the compaction, from which all the rest can be had.
 func TestCompactionBehindAStoppedReader(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := truthful(t)
 	stopped := observeStopped(t, s, dial(t, s))
 	for i := range 3 {
 		stopped.watch(&pb.WatchCreateRequest{Key: []byte("bulky/"), RangeEnd: []byte("bulky0"), StartRevision: int64(i)})
@@ -114,7 +114,7 @@ func TestCompactionBehindAStoppedReader(t *testing.T) {
 // nothing of what comes before that.
 func TestFutureStartRevision(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t)
+	s := truthful(t)
 	o := observe(t, s)
 	var all []*watched
 	for _, start := range []int64{2, 10, 60, 61, 200} {
