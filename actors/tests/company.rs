@@ -145,15 +145,18 @@ async fn a_watcher_sees_what_happens_and_what_happened() {
     let (handle, mut responses) = company.watch().await.unwrap();
     let request = WatchCreateRequest { key: "k".into(), start_revision: 2, ..Default::default() };
     assert!(handle.ask(vec![StreamRequest::Create(request)]).await);
-    assert!(next(&mut responses).await[0].created);
     write(&company, put("k", "2")).await;
     write(&company, put("other", "x")).await;
     write(&company, put("k", "3")).await;
+    let mut told = Vec::new();
     let mut seen = Vec::new();
     while seen.len() < 3 {
-        let events = next(&mut responses).await.into_iter().flat_map(|response| response.events);
+        let responses = next(&mut responses).await;
+        told.extend(responses.iter().map(|response| response.created));
+        let events = responses.into_iter().flat_map(|response| response.events);
         seen.extend(events.filter_map(|event| event.kv));
     }
+    assert!(told[0] && told[1..].iter().all(|created| !created), "`created` comes first");
     let seen: Vec<(i64, &[u8])> =
         seen.iter().map(|kv| (kv.mod_revision, kv.value.as_ref())).collect();
     assert_eq!(seen, [(2, b"1".as_ref()), (3, b"2"), (5, b"3")]);
