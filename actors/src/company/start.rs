@@ -199,8 +199,13 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     let (apply, committed) = board.mailbox("apply_loop", 2 * crate::raft_node::COMMIT_WINDOW);
     let (mvcc, mvcc_messages) = board.thread_mailbox("mvcc", MVCC_MESSAGES);
     let (leases, lease_messages) = board.mailbox("lease_manager", 4096);
-    let (hub, hub_messages): (Vec<_>, Vec<_>) = (0..config.watch_threads.shards())
-        .map(|shard| board.mailbox(format!("watch_hub_{shard}"), HUB_MESSAGES))
+    let shards = 0..config.watch_threads.shards();
+    let (hub, hub_events): (Vec<_>, Vec<_>) = shards
+        .clone()
+        .map(|shard| board.mailbox(format!("watch_hub_{shard}_events"), HUB_MESSAGES))
+        .unzip();
+    let (watches, watch_requests): (Vec<_>, Vec<_>) = shards
+        .map(|shard| board.mailbox(format!("watch_hub_{shard}_requests"), HUB_MESSAGES))
         .unzip();
     let (compactor, compactor_messages) = board.mailbox("compactor", 4);
     let (peers, peer_messages) = board.mailbox("peer_transport", 1024);
@@ -330,7 +335,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     PeerTransport::start_in_arbiter(&core_arbiter.handle(), move |_| transport);
     let progress = config.watch_progress;
     let mut hub_arbiters = Vec::new();
-    for (shard, messages) in hub_messages.into_iter().enumerate() {
+    for (shard, outlets) in hub_events.into_iter().zip(watch_requests).enumerate() {
         let (edges, metrics) = (hub_edges.clone(), hub_metrics.clone());
         let arbiter = match config.watch_threads {
             WatchThreads::Consensus => core_arbiter.handle(),
@@ -340,7 +345,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
             }
         };
         WatchHub::start_in_arbiter(&arbiter, move |_| {
-            WatchHub::new(shard, hub_settings, edges, progress, messages, metrics)
+            WatchHub::new(shard, hub_settings, edges, progress, outlets, metrics)
         });
     }
     LeaseManager::start_in_arbiter(&core_arbiter.handle(), move |_| lease_manager);
@@ -355,7 +360,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         reads: None,
         mvcc: mvcc.clone(),
         leases,
-        watches: WatchDoor::new(hub),
+        watches: WatchDoor::new(watches),
         view,
         status,
         board,

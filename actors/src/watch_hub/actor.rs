@@ -113,7 +113,7 @@ pub struct WatchHub {
     edges: HubEdges,
     streams: Streams,
     progress_interval: Duration,
-    messages: Option<Outlet<HubMessage>>,
+    outlets: Option<(Outlet<HubMessage>, Outlet<HubMessage>)>,
     /// Its number, as the figures show it.
     shard: String,
     metrics: HubMetrics,
@@ -123,13 +123,14 @@ pub struct WatchHub {
 }
 
 impl WatchHub {
-    /// The shard with this number, over its mailbox.
+    /// The shard with this number, over its mailboxes: what Mvcc sends comes by the
+    /// first, so that it never waits behind clients, who come by the second.
     pub fn new(
         shard: usize,
         settings: HubSettings,
         edges: HubEdges,
         progress_interval: Duration,
-        messages: Outlet<HubMessage>,
+        outlets: (Outlet<HubMessage>, Outlet<HubMessage>),
         metrics: HubMetrics,
     ) -> Self {
         Self {
@@ -138,7 +139,7 @@ impl WatchHub {
             edges,
             streams: Streams::default(),
             progress_interval,
-            messages: Some(messages),
+            outlets: Some(outlets),
             shard: shard.to_string(),
             metrics,
             timeline: Timeline::default(),
@@ -235,7 +236,9 @@ impl Actor for WatchHub {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.add_stream(self.messages.take().expect("an actor starts once"));
+        let (events, requests) = self.outlets.take().expect("an actor starts once");
+        context.add_stream(events);
+        context.add_stream(requests);
         context.add_stream(stream::unfold(self.streams.rooms.clone(), Rooms::next));
         context.run_interval(self.progress_interval, |hub, context| {
             hub.step(context, |hub| hub.core.notify_progress());

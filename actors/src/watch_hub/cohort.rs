@@ -99,8 +99,9 @@ pub(super) struct Stream {
     pub(super) sending: Option<Sending>,
     /// Answers to requests; they go first.
     pub(super) answers: ChunkBuilder,
-    /// The revision it must reach before it is told how far it is.
-    pub(super) progress: Option<i64>,
+    /// The revisions it must reach before it is told how far it is: for the first and
+    /// for the last time it asked since it was told.
+    pub(super) progress: Option<(i64, i64)>,
     /// Watchers that are told from time to time.
     pub(super) notify: BTreeSet<i64>,
     /// Where a round of telling them is.
@@ -138,7 +139,7 @@ impl Stream {
         !self.answers.is_empty()
             || !self.queue.is_empty()
             || self.notifying.is_some()
-            || self.progress.is_some_and(|due| due <= revision)
+            || self.progress.is_some_and(|(due, _)| due <= revision)
     }
 
     /// The next id that no watcher has.

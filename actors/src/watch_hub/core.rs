@@ -187,6 +187,7 @@ impl HubCore {
                 let cohort = self.groups.get(group).cohorts[at];
                 self.queue(cohort, first.revision.main, false);
             }
+            self.groups.forget_unread(group);
         }
         self.rouse_asked();
     }
@@ -194,6 +195,10 @@ impl HubCore {
     /// Goes on from `view`, a newer state of the same history whose events were
     /// not handed out. Whoever kept up reads from it what came since.
     pub fn replace(&mut self, view: Arc<View>) {
+        if view.revision() < self.view.revision() {
+            // From before this shard began.
+            return;
+        }
         let handed_out = self.view.revision();
         self.compact_revision = self.compact_revision.max(view.compact_revision());
         self.view = view;
@@ -239,7 +244,7 @@ impl HubCore {
         let revision = self.view.revision();
         for slot in std::mem::take(&mut self.progress_asked) {
             match self.streams.get(slot as usize).and_then(|stream| stream.progress) {
-                Some(due) if due > revision => self.progress_asked.push(slot),
+                Some((due, _)) if due > revision => self.progress_asked.push(slot),
                 Some(_) => self.rouse(slot),
                 None => {}
             }
@@ -274,6 +279,36 @@ impl HubCore {
 
     pub(super) fn header(&self, revision: i64) -> ResponseHeader {
         self.settings.header(revision, self.term)
+    }
+}
+
+#[cfg(test)]
+impl HubCore {
+    /// Checks that all that refer to each other agree.
+    pub(super) fn check(&self) {
+        for (slot, stream) in &self.streams {
+            for (id, (at, place)) in &stream.watchers {
+                let cohort = &self.cohorts[*at as usize];
+                assert_eq!(cohort.stream as usize, slot);
+                assert_eq!(cohort.watchers[*place as usize].id, *id);
+            }
+            for at in &stream.queue {
+                let cohort = &self.cohorts[*at as usize];
+                assert!(cohort.queued && cohort.stream as usize == slot);
+            }
+            for ((group, way), at) in &stream.mains {
+                let cohort = &self.cohorts[*at as usize];
+                assert_eq!((cohort.group, cohort.way), (*group, *way));
+            }
+        }
+        for (at, cohort) in &self.cohorts {
+            let group = self.groups.get(cohort.group);
+            assert_eq!(group.cohorts[cohort.place as usize] as usize, at);
+            assert!(cohort.queued || !cohort.watchers.is_empty());
+        }
+        let seated: usize = self.cohorts.iter().map(|(_, cohort)| cohort.watchers.len()).sum();
+        let known: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
+        assert_eq!(seated, known);
     }
 }
 

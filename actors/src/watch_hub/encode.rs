@@ -26,6 +26,9 @@ pub(super) const SECTION_BYTES: usize = CHUNK_BYTES - 256;
 /// copied behind each watcher's header, which is less work than another buffer.
 const SHARED_BYTES: usize = 4 * 1024;
 
+/// What gRPC clients take at most, less the rest of the response.
+const SECTION_BYTES_MAX: usize = i32::MAX as usize - HEAD_BYTES;
+
 /// Room for what a response has besides its events.
 const HEAD_BYTES: usize = 80;
 
@@ -93,7 +96,7 @@ pub(super) struct Section {
     /// The events, one after the other.
     bytes: Bytes,
     /// Where each event ends.
-    ends: Vec<u32>,
+    ends: Vec<usize>,
 }
 
 impl Section {
@@ -102,7 +105,7 @@ impl Section {
         let mut end = 0;
         let ends = events.iter().map(|event| {
             end += event.len();
-            u32::try_from(end).expect("a response is far below 4 GiB")
+            end
         });
         let ends = ends.collect();
         let bytes = match events {
@@ -116,6 +119,11 @@ impl Section {
         self.ends.is_empty()
     }
 
+    /// Whether a response can have it.
+    pub(super) fn is_sendable(&self) -> bool {
+        self.bytes.len() <= SECTION_BYTES_MAX
+    }
+
     /// Events in it.
     pub(super) fn events(&self) -> usize {
         self.ends.len()
@@ -125,7 +133,7 @@ impl Section {
     fn pieces(&self, limit: usize) -> Vec<Bytes> {
         let mut pieces = Vec::new();
         let (mut begin, mut end) = (0, 0);
-        for next in self.ends.iter().map(|end| *end as usize) {
+        for next in self.ends.iter().copied() {
             if end > begin && next - begin > limit {
                 pieces.push(self.bytes.slice(begin..end));
                 begin = end;
@@ -159,12 +167,20 @@ pub(super) struct ChunkBuilder {
     buffer: BytesMut,
     bytes: usize,
     responses: u32,
+    /// Whether some of them have events.
+    has_events: bool,
 }
 
 impl ChunkBuilder {
     /// Whether something may be added.
     pub(super) fn has_space(&self) -> bool {
         self.bytes < CHUNK_BYTES
+    }
+
+    /// Whether events may be added: one response with events is always taken, or
+    /// answers could keep them away for ever.
+    pub(super) fn takes_events(&self) -> bool {
+        self.has_space() || !self.has_events
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -195,10 +211,11 @@ impl ChunkBuilder {
         fragment: Option<usize>,
     ) -> bool {
         let length = head.0.len() + section.bytes.len();
-        let space = self.is_empty() || self.bytes + PREFIX_BYTES + length <= CHUNK_BYTES;
+        let space = !self.has_events || self.bytes + PREFIX_BYTES + length <= CHUNK_BYTES;
         if !space {
             return false;
         }
+        self.has_events = true;
         match fragment.filter(|limit| length > *limit) {
             None => self.response(head, watch_id, &section.bytes, false),
             Some(limit) => {
@@ -217,7 +234,7 @@ impl ChunkBuilder {
         let id_bytes = if id == 0 { 0 } else { 1 + encoded_len_varint(id) };
         let length = head.0.len() + id_bytes + if more { 2 } else { 0 } + events.len();
         self.buffer.put_u8(0);
-        self.buffer.put_u32(u32::try_from(length).expect("a response is far below 4 GiB"));
+        self.buffer.put_u32(u32::try_from(length).expect("only what can be sent is put together"));
         self.buffer.put_slice(&head.0);
         if id != 0 {
             self.buffer.put_u8(WATCH_ID_TAG);
@@ -244,6 +261,12 @@ impl ChunkBuilder {
         self.responses += 1;
     }
 
+    /// Adds the response that ends a watcher, in the place of its events.
+    pub(super) fn end(&mut self, response: &WatchResponse) {
+        self.message(response);
+        self.has_events = true;
+    }
+
     pub(super) fn build(mut self) -> Chunk {
         if !self.buffer.is_empty() {
             self.parts.reserve_exact(1);
@@ -258,7 +281,7 @@ fn frame(response: &WatchResponse, bytes: &mut BytesMut) {
     let length = response.encoded_len();
     bytes.reserve(PREFIX_BYTES + length);
     bytes.put_u8(0);
-    bytes.put_u32(u32::try_from(length).expect("a response is far below 4 GiB"));
+    bytes.put_u32(u32::try_from(length).expect("only what can be sent is put together"));
     response.encode_raw(bytes);
 }
 

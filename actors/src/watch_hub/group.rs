@@ -262,6 +262,13 @@ impl Groups {
         concerned
     }
 
+    /// Empties the log of a group in which nobody has something to read.
+    pub(super) fn forget_unread(&mut self, number: u32) {
+        if self.get(number).busy == 0 {
+            self.forget_log(number);
+        }
+    }
+
     /// Adds a change to a group's log; whether it is the first one of the block.
     fn log(&mut self, number: u32, first: i64, block: &EventBlock, at: usize, view: &View) -> bool {
         let record = &block.records[at];

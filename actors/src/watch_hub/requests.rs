@@ -69,7 +69,7 @@ impl HubCore {
         if request.progress_notify {
             stream.notify.insert(id);
         }
-        let watcher = Watcher { id, spoken: true };
+        let watcher = Watcher { id, spoken: false };
         let next = if request.start_revision == 0 { newest + 1 } else { request.start_revision };
         self.seat(slot, &range, Way::of(request), next, watcher);
         self.backlog.watchers(1);
@@ -103,7 +103,10 @@ impl HubCore {
             watchers: vec![watcher],
         });
         stream.watchers.insert(watcher.id, (cohort, 0));
-        stream.mains.entry((group, way)).or_insert(cohort);
+        // One that begins later than others is no cohort for them.
+        if main.is_none_or(|main| self.cohorts[main as usize].next > revision + 1) {
+            stream.mains.insert((group, way), cohort);
+        }
         self.queue(cohort, next, true);
     }
 
@@ -130,9 +133,11 @@ impl HubCore {
             && place < sending.served
         {
             sending.served -= 1;
-            cohort.watchers.swap(place as usize, sending.served as usize);
-            stream.watchers.insert(cohort.watchers[place as usize].id, (at, place));
-            place = sending.served;
+            if place != sending.served {
+                cohort.watchers.swap(place as usize, sending.served as usize);
+                stream.watchers.insert(cohort.watchers[place as usize].id, (at, place));
+                place = sending.served;
+            }
         }
         cohort.watchers.swap_remove(place as usize);
         if let Some(moved) = cohort.watchers.get(place as usize) {
@@ -157,10 +162,14 @@ impl HubCore {
     fn ask_progress(&mut self, slot: u32, newest: i64) {
         let stream = &mut self.streams[slot as usize];
         let revision = self.view.revision();
-        let before = stream.progress.replace(newest);
+        if let Some((_, last)) = &mut stream.progress {
+            *last = newest.max(*last);
+            return;
+        }
+        stream.progress = Some((newest, newest));
         if newest <= revision {
             self.rouse(slot);
-        } else if before.is_none_or(|due| due <= revision) {
+        } else {
             self.progress_asked.push(slot);
         }
     }

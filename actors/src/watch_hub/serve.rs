@@ -12,12 +12,19 @@ use super::requests::NO_WATCHER;
 /// A piece of history takes as long as so many turns without one.
 const PIECE_COST: usize = 15;
 
+/// Why a watcher is ended that asked for more than can be sent.
+const TOO_LARGE: &str = "castd: the events of one revision are larger than a response can be";
+
 /// What a cohort is to be told next.
 enum Next {
     /// These events, which are all it wants up to this revision.
     Events(Section, i64),
+    /// That is not in its group's log any more: it reads from the store from now on.
+    Older,
     /// That what it has not seen is gone.
     Compacted,
+    /// One revision's events are more than a response can have.
+    TooLarge,
 }
 
 impl HubCore {
@@ -56,26 +63,42 @@ impl HubCore {
     /// pieces of history were read for that, which is one at most.
     fn fill(&mut self, slot: u32, chunk: &mut ChunkBuilder) -> usize {
         let mut pieces = 0;
-        while chunk.has_space() {
+        loop {
             let stream = &self.streams[slot as usize];
-            let Some(cohort) = stream.queue.front().copied() else { break };
+            let Some(number) = stream.queue.front().copied() else { break };
+            let cohort = &self.cohorts[number as usize];
+            if stream.sending.is_none() && cohort.watchers.is_empty() {
+                // They were cancelled while they waited.
+                let next = cohort.next;
+                self.advance(slot, number, next);
+                continue;
+            }
+            if !chunk.takes_events() {
+                break;
+            }
             if stream.sending.is_none() {
-                if self.cohorts[cohort as usize].from_store && mem::replace(&mut pieces, 1) > 0 {
-                    return pieces;
+                if cohort.from_store && mem::replace(&mut pieces, 1) > 0 {
+                    break;
                 }
-                match self.next_section(cohort) {
+                match self.next_section(number) {
                     Next::Events(section, upto) => {
                         let sending = Sending { section, upto, served: 0 };
                         self.streams[slot as usize].sending = Some(sending);
                     }
+                    Next::Older => continue,
                     Next::Compacted => {
-                        self.cancel_compacted(slot, cohort, chunk);
+                        let compact_revision = self.compact_revision;
+                        self.end_front(slot, number, chunk, compact_revision, "");
+                        continue;
+                    }
+                    Next::TooLarge => {
+                        self.end_front(slot, number, chunk, 0, TOO_LARGE);
                         continue;
                     }
                 }
             }
-            if !self.send(slot, cohort, chunk) {
-                return pieces;
+            if !self.send(slot, number, chunk) {
+                break;
             }
         }
         self.tell_progress(slot, chunk);
@@ -85,31 +108,48 @@ impl HubCore {
     /// What comes next for a cohort: from its group's log, or from the store when
     /// it is too far behind for that.
     fn next_section(&mut self, number: u32) -> Next {
-        let revision = self.view.revision();
         let cohort = &mut self.cohorts[number as usize];
-        if !cohort.from_store {
-            let group = self.groups.get_mut(cohort.group);
-            if let Some((section, upto)) = group.section(cohort.way, cohort.next, revision) {
-                return Next::Events(section, upto);
+        let (section, upto) = if cohort.from_store {
+            if cohort.next < self.compact_revision {
+                return Next::Compacted;
             }
-            cohort.from_store = true;
-        }
-        if cohort.next < self.compact_revision {
-            return Next::Compacted;
-        }
+            self.read_store(number)
+        } else {
+            let revision = self.view.revision();
+            let group = self.groups.get_mut(cohort.group);
+            let Some(read) = group.section(cohort.way, cohort.next, revision) else {
+                cohort.from_store = true;
+                return Next::Older;
+            };
+            read
+        };
+        if section.is_sendable() { Next::Events(section, upto) } else { Next::TooLarge }
+    }
+
+    /// A piece of history for a cohort, and the last revision it tells of.
+    fn read_store(&self, number: u32) -> (Section, i64) {
+        let cohort = &self.cohorts[number as usize];
         let range = self.groups.get(cohort.group).range();
-        let changes = self.view.changes(&range, cohort.next, self.settings.piece);
-        let way = cohort.way;
-        let events: Vec<_> = changes
-            .records
-            .iter()
-            .filter(|record| way.wants(record.is_tombstone()))
-            .map(|record| match way.prev_kv {
-                true => encode_with_previous(record, &self.view),
-                false => encode(record, None),
-            })
-            .collect();
-        Next::Events(Section::of(&events), changes.next - 1)
+        let piece = self.settings.piece;
+        let changes = self.view.changes(&range, cohort.next, piece);
+        let (mut events, mut bytes, mut last) = (Vec::new(), 0, 0);
+        for record in &changes.records {
+            let main = record.revision.main;
+            // What was before a change may be much larger than the change.
+            if bytes >= piece.bytes && main != last {
+                return (Section::of(&events), last);
+            }
+            last = main;
+            if cohort.way.wants(record.is_tombstone()) {
+                let event = match cohort.way.prev_kv {
+                    true => encode_with_previous(record, &self.view),
+                    false => encode(record, None),
+                };
+                bytes += event.len();
+                events.push(event);
+            }
+        }
+        (Section::of(&events), changes.next - 1)
     }
 
     /// Sends the front cohort's response to those of its watchers who have not got
@@ -171,6 +211,11 @@ impl HubCore {
         }
         let stream = &mut self.streams[slot as usize];
         let main = *stream.mains.entry((cohort.group, cohort.way)).or_insert(number);
+        if self.cohorts[main as usize].next > revision + 1 {
+            // It begins later than others: no cohort for them.
+            stream.mains.insert((cohort.group, cohort.way), number);
+            return;
+        }
         if main == number || !self.cohorts[main as usize].is_at(cohort.next, revision) {
             return;
         }
@@ -187,19 +232,28 @@ impl HubCore {
     }
 
     /// Ends watchers of the front cohort, as many as the chunk has space for.
-    fn cancel_compacted(&mut self, slot: u32, number: u32, chunk: &mut ChunkBuilder) {
-        // As etcd has it: no reason in words, and no revision in the header.
+    fn end_front(
+        &mut self,
+        slot: u32,
+        number: u32,
+        chunk: &mut ChunkBuilder,
+        compact_revision: i64,
+        reason: &str,
+    ) {
+        // As etcd has it for what is compacted: no reason in words, and no revision
+        // in the header.
         let header = Some(self.header(0));
         let cohort = &mut self.cohorts[number as usize];
         let stream = &mut self.streams[slot as usize];
-        while chunk.has_space()
+        while chunk.takes_events()
             && let Some(Watcher { id, .. }) = cohort.watchers.pop()
         {
-            chunk.message(&WatchResponse {
+            chunk.end(&WatchResponse {
                 header,
                 watch_id: id,
                 canceled: true,
-                compact_revision: self.compact_revision,
+                compact_revision,
+                cancel_reason: reason.to_owned(),
                 ..WatchResponse::default()
             });
             stream.watchers.remove(&id);
@@ -207,25 +261,25 @@ impl HubCore {
             self.backlog.leave(1, cohort.next);
             self.backlog.watchers(-1);
         }
-        if cohort.watchers.is_empty() {
-            self.advance(slot, number, self.compact_revision);
-        }
     }
 
     /// Tells how far the stream is, and single watchers, if it is time for that.
     fn tell_progress(&mut self, slot: u32, chunk: &mut ChunkBuilder) {
         let revision = self.view.revision();
         let stream = &self.streams[slot as usize];
-        if let Some(due) = stream.progress {
+        if let Some((first, last)) = stream.progress {
             let behind = stream.queue.iter().map(|at| self.cohorts[*at as usize].next).min();
             let reached = behind.map_or(revision, |next| next - 1);
             if stream.watchers.is_empty() {
                 self.streams[slot as usize].progress = None;
-            } else if reached >= due && chunk.has_space() {
+            } else if reached >= first && chunk.has_space() {
                 let header = Some(self.header(reached));
                 let watch_id = NO_WATCHER;
                 chunk.message(&WatchResponse { header, watch_id, ..WatchResponse::default() });
-                self.streams[slot as usize].progress = None;
+                self.streams[slot as usize].progress = (reached < last).then_some((last, last));
+                if revision < last {
+                    self.progress_asked.push(slot);
+                }
             }
         }
         self.notify(slot, chunk);
@@ -233,7 +287,8 @@ impl HubCore {
 
     /// Goes on with a round of telling silent watchers how far they are.
     fn notify(&mut self, slot: u32, chunk: &mut ChunkBuilder) {
-        let header = Some(self.header(self.view.revision()));
+        let revision = self.view.revision();
+        let header = Some(self.header(revision));
         let stream = &mut self.streams[slot as usize];
         let Some(begin) = stream.notifying else { return };
         for id in stream.notify.range(begin..) {
@@ -244,7 +299,7 @@ impl HubCore {
             let Some((at, place)) = stream.watchers.get(id) else { continue };
             let cohort = &mut self.cohorts[*at as usize];
             let silent = !mem::take(&mut cohort.watchers[*place as usize].spoken);
-            if silent && !cohort.queued {
+            if silent && !cohort.queued && cohort.next <= revision + 1 {
                 let watch_id = *id;
                 chunk.message(&WatchResponse { header, watch_id, ..WatchResponse::default() });
             }

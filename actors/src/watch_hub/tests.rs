@@ -314,6 +314,8 @@ impl World {
             }
             Step::Cancel { stream, id } => {
                 self.cancel(stream, id);
+                // It is gone, so there is nothing to be said of it.
+                self.cancel(stream, id);
                 promises.remove(&(stream, id));
             }
             Step::Progress { stream } => {
@@ -395,6 +397,7 @@ proptest! {
         (1..4).for_each(|stream| world.hub.open(stream));
         for step in steps {
             world.step(step, &mut promises);
+            world.hub.check();
         }
         world.publish();
         (1..4).for_each(|stream| world.drain(stream));
@@ -572,19 +575,19 @@ fn silent_watchers_hear_of_progress() {
         let silent = world.responses(1).filter(|r| !r.created && r.events.is_empty());
         silent.map(|r| (r.watch_id, r.header.unwrap().revision)).collect()
     };
+    let future = WatchCreateRequest { start_revision: 9, ..notified };
+    world.watch(1, &future);
     world.hub.notify_progress();
     world.serve();
-    assert_eq!(told(&world), [], "it was created since the last round");
-    world.put("other");
-    world.publish();
-    world.hub.notify_progress();
-    world.serve();
-    assert_eq!(told(&world), [(id, 2)]);
+    assert_eq!(told(&world), [(id, 1)], "one that begins later is not told of what was before");
     world.put("k");
     world.publish();
     world.hub.notify_progress();
     world.serve();
-    assert_eq!(told(&world), [(id, 2)], "an event has told it");
+    assert_eq!(told(&world), [(id, 1)], "an event has told it");
+    world.hub.notify_progress();
+    world.serve();
+    assert_eq!(told(&world), [(id, 1), (id, 2)]);
 }
 
 #[test]
@@ -602,4 +605,88 @@ fn fragments_of_one_response_come_together() {
     assert_eq!(world.events(1, id).len(), 40, "each once");
     assert!(fragments.len() > 10, "{fragments:?}");
     assert!(fragments.iter().rposition(|more| *more) == Some(fragments.len() - 2));
+}
+
+#[test]
+fn a_watcher_that_is_cancelled_between_two_chunks_is_gone() {
+    let mut world = World::new();
+    world.hub.open(1);
+    let ids: Vec<i64> = (1..=4).collect();
+    let own = |id: i64| WatchCreateRequest { watch_id: id, ..request("k", "", 0) };
+    for id in &ids {
+        world.watch(1, &own(*id));
+    }
+    world.put_value("k", 9000);
+    world.publish();
+    world.room(1, 1);
+    world.serve();
+    for id in &ids {
+        world.cancel(1, *id);
+        world.cancel(1, *id);
+        world.hub.check();
+    }
+    for id in &ids {
+        assert!(!world.watch(1, &own(*id)).canceled, "the id is free");
+    }
+    world.drain(1);
+    assert_eq!(world.responses(1).filter(|r| r.canceled).count(), 4);
+}
+
+#[test]
+fn watchers_that_come_and_go_leave_nothing_to_be_read_for_them() {
+    let mut world = World::new();
+    world.hub.open(1);
+    (0..100).for_each(|_| world.put("k"));
+    world.publish();
+    let create = StreamRequest::Create(request("k", "", 1));
+    for id in 0..1000 {
+        world.ask(1, create.clone());
+        world.ask(1, StreamRequest::Cancel(id));
+    }
+    world.room(1, 1000);
+    let cost: usize = std::iter::from_fn(|| {
+        let cost = world.hub.turn(&mut world.rooms);
+        (cost > 0).then_some(cost)
+    })
+    .sum();
+    assert!(cost < 100, "{cost}");
+    world.hub.show();
+    assert_eq!(world.metrics.lagging(), (0, 0));
+}
+
+#[test]
+fn what_was_before_counts_in_the_size_of_a_piece() {
+    let mut world = World::with(HubSettings::new(1, 2, FRAGMENT));
+    world.hub.open(1);
+    let keys = || (0..30).map(|n| format!("k{n:02}"));
+    keys().for_each(|key| world.put_value(&key, 20_000));
+    for key in keys() {
+        let request = DeleteRangeRequest { key: key.into(), ..Default::default() };
+        world.store.delete_range(&request);
+    }
+    world.publish();
+    let watch = WatchCreateRequest { prev_kv: true, ..request("k", "l", 32) };
+    let id = world.watch(1, &watch).watch_id;
+    world.drain(1);
+    assert_eq!(world.events(1, id).len(), 30);
+    let largest = world.responses(1).map(|response| response.events.len()).max();
+    assert!(largest < Some(4), "{largest:?}");
+}
+
+#[test]
+fn progress_is_told_however_often_it_is_asked_for() {
+    let mut world = World::new();
+    world.hub.open(1);
+    world.watch(1, &request("k", "", 0));
+    world.room(1, 100);
+    // The hub hands out less than what clients know of, all the time.
+    for told in 2..20 {
+        world.put("k");
+        let newest = world.store.revision();
+        world.hub.ask(1, &[StreamRequest::Progress], newest + 1, &mut world.rooms);
+        world.publish();
+        if told > 3 {
+            assert!(world.progress(1).is_some_and(|revision| revision >= told - 1));
+        }
+    }
 }
