@@ -237,7 +237,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
         MvccEdges {
             raft: completed.clone(),
             leases: leases.clone(),
-            hub: hub.clone(),
+            hub,
             checkpointer: checkpointer.link(),
         },
         config.seal,
