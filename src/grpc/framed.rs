@@ -25,9 +25,6 @@ use super::methods::Method;
 use super::supervised::{Supervised, interrupt};
 use crate::metrics::Metrics;
 
-/// gRPC's frame in front of a message: whether it is compressed, and its length.
-const FRAME_BYTES: usize = 5;
-
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -136,8 +133,7 @@ impl<S> Framed<S> {
 
     fn begin_chunk(&mut self, chunk: Chunk) {
         let messages = u64::from(chunk.responses);
-        let bytes = chunk.len().saturating_sub(chunk.responses as usize * FRAME_BYTES);
-        self.metrics.calls.sent_together(self.method, messages, bytes);
+        self.metrics.calls.sent_together(self.method, messages, chunk.message_bytes());
         self.parts = chunk.parts.into_iter();
         response_goes_out();
     }

@@ -9,6 +9,9 @@ use tonic::Code;
 
 use super::*;
 
+/// gRPC's frame in front of a message: whether it is compressed, and its length.
+const FRAME_BYTES: usize = 5;
+
 type Chunks = BoxStream<'static, Result<Chunk, Status>>;
 
 /// A body with its figures, and the means to interrupt it.

@@ -239,14 +239,16 @@ impl Mvcc {
     fn announce(&self, view: &Arc<View>, records: Vec<Record>) {
         if !records.is_empty() {
             self.metrics.observe(&records);
-            self.tell_hub(&EventBatch::new(Arc::clone(view), records));
+            let batch = EventBatch::new(Arc::clone(view), records);
+            self.tell_hub(|| HubMessage::Events(batch.clone()));
         }
         self.edges.raft.send_blocking(RaftCompletion::Applied { index: view.applied_index });
     }
 
-    fn tell_hub(&self, batch: &EventBatch) {
+    /// Sends every shard of the hub the same.
+    pub(super) fn tell_hub(&self, message: impl Fn() -> HubMessage) {
         for shard in &self.edges.hub {
-            shard.send_blocking(HubMessage::Events(batch.clone()));
+            shard.send_blocking(message());
         }
     }
 
@@ -256,7 +258,8 @@ impl Mvcc {
         if done.done {
             // The hub reads history from the view of its last batch, which would
             // keep alive what was freed.
-            self.tell_hub(&EventBatch::new(self.view.get(), Vec::new()));
+            let batch = EventBatch::new(self.view.get(), Vec::new());
+            self.tell_hub(|| HubMessage::Events(batch.clone()));
         }
         let (finished, waiting) = std::mem::take(&mut self.physical)
             .into_iter()

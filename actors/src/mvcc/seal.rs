@@ -126,9 +126,7 @@ impl Mvcc {
         let view = Arc::new(self.store.view(*index, *term, Arc::new(meta.cluster)));
         self.view.set(Arc::clone(&view));
         self.edges.leases.send_blocking(LeaseMessage::Reset(meta.leases));
-        for shard in &self.edges.hub {
-            shard.send_blocking(HubMessage::Replaced(Arc::clone(&view)));
-        }
+        self.tell_hub(|| HubMessage::Replaced(Arc::clone(&view)));
         self.ordered(*index);
         let job = self.seal_job(&view, Reclaim::Replace, Origin::Installed);
         match self.sealing {

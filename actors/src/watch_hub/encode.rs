@@ -233,8 +233,7 @@ impl ChunkBuilder {
         let id = watch_id.cast_unsigned();
         let id_bytes = if id == 0 { 0 } else { 1 + encoded_len_varint(id) };
         let length = head.0.len() + id_bytes + if more { 2 } else { 0 } + events.len();
-        self.buffer.put_u8(0);
-        self.buffer.put_u32(u32::try_from(length).expect("only what can be sent is put together"));
+        prefix(length, &mut self.buffer);
         self.buffer.put_slice(&head.0);
         if id != 0 {
             self.buffer.put_u8(WATCH_ID_TAG);
@@ -280,9 +279,14 @@ impl ChunkBuilder {
 fn frame(response: &WatchResponse, bytes: &mut BytesMut) {
     let length = response.encoded_len();
     bytes.reserve(PREFIX_BYTES + length);
+    prefix(length, bytes);
+    response.encode_raw(bytes);
+}
+
+/// Writes what gRPC has in front of a message that is not compressed.
+fn prefix(length: usize, bytes: &mut BytesMut) {
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(length).expect("only what can be sent is put together"));
-    response.encode_raw(bytes);
 }
 
 #[cfg(test)]

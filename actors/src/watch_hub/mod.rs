@@ -95,14 +95,10 @@ impl Chunk {
         Some(responses)
     }
 
-    /// Their bytes, frames included.
-    pub fn len(&self) -> usize {
-        self.parts.iter().map(Bytes::len).sum()
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(Bytes::is_empty)
+    /// Bytes of the responses, without their frames.
+    pub fn message_bytes(&self) -> usize {
+        let all: usize = self.parts.iter().map(Bytes::len).sum();
+        all.saturating_sub(self.responses as usize * PREFIX_BYTES)
     }
 }
 
