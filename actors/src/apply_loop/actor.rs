@@ -1,6 +1,7 @@
 //! The shell of ApplyLoop.
 
 use actix::{Actor, AsyncContext, Context, StreamHandler};
+use futures::FutureExt;
 
 use super::{ApplyCore, ApplyMessage, Committed, Install, Plan};
 use crate::compactor::CompactorMessage;
@@ -43,6 +44,35 @@ impl ApplyLoop {
         Self { core, edges, messages: Some(messages), fatal }
     }
 
+    /// Handles what waits in the mailbox, for who gives the actor its turns without
+    /// actix; false when nothing does.
+    pub fn turn(&mut self) -> bool {
+        let batch = self.messages.as_mut().and_then(Outlet::take_waiting);
+        batch.map(|batch| self.take(batch)).is_some()
+    }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.messages.as_ref().map_or(0, Outlet::waiting)
+    }
+
+    fn take(&mut self, batch: Vec<ApplyMessage>) {
+        let fatal = FatalReport::clone(&self.fatal);
+        fail_stop(NAME, &fatal, || {
+            let mut together = Vec::new();
+            for message in batch {
+                match message {
+                    ApplyMessage::Committed(committed) => together.push(committed),
+                    ApplyMessage::Install(install) => {
+                        self.apply(std::mem::take(&mut together));
+                        self.install(install);
+                    }
+                }
+            }
+            self.apply(together);
+        });
+    }
+
     fn apply(&mut self, committed: Vec<Committed>) {
         match self.core.plan(committed) {
             Ok(Some(plan)) => {
@@ -71,7 +101,10 @@ impl ApplyLoop {
         let peers = self.edges.peers.clone();
         // A burst of raft messages may fill the mailbox for a moment, and
         // this one must not be lost. Those who wait for room keep their order.
-        actix::spawn(async move { drop(peers.send(members).await) });
+        let mut sending = Box::pin(async move { drop(peers.send(members).await) });
+        if sending.as_mut().now_or_never().is_none() {
+            actix::spawn(sending);
+        }
     }
 
     fn hand_on(&self, batch: ApplyBatch) {
@@ -116,20 +149,7 @@ impl Actor for ApplyLoop {
 
 impl StreamHandler<Vec<ApplyMessage>> for ApplyLoop {
     fn handle(&mut self, batch: Vec<ApplyMessage>, _: &mut Self::Context) {
-        let fatal = FatalReport::clone(&self.fatal);
-        fail_stop(NAME, &fatal, || {
-            let mut together = Vec::new();
-            for message in batch {
-                match message {
-                    ApplyMessage::Committed(committed) => together.push(committed),
-                    ApplyMessage::Install(install) => {
-                        self.apply(std::mem::take(&mut together));
-                        self.install(install);
-                    }
-                }
-            }
-            self.apply(together);
-        });
+        self.take(batch);
     }
 
     fn finished(&mut self, _: &mut Self::Context) {}

@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::metrics::CheckpointMetrics;
-use super::{CheckpointEvents, CheckpointMessage, CheckpointStore, SealJob};
+use super::{CheckpointEvents, CheckpointMessage, CheckpointStore, SealJob, StoreError};
 
 /// How the checkpointer's thread runs.
 #[derive(Clone, Debug)]
@@ -62,14 +62,25 @@ impl Checkpointer {
         metrics: CheckpointMetrics,
         options: &CheckpointerOptions,
     ) -> io::Result<Self> {
-        let (messages, mailbox) = bounded(options.capacity.max(1));
+        let (link, sealer) = sealer(store, events, metrics, options);
+        Self::run(link, sealer, options)
+    }
+
+    /// Gives a sealer its thread; see [`Checkpointer::start`].
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn run(
+        link: CheckpointerLink,
+        sealer: Sealer,
+        options: &CheckpointerOptions,
+    ) -> io::Result<Self> {
         let nice = options.nice;
-        let shell = Shell { store, events, metrics };
         let thread = Builder::new().name("checkpointer".to_owned()).spawn(move || {
             lower_priority(nice);
-            shell.run(&mailbox);
+            sealer.run();
         })?;
-        Ok(Self { link: CheckpointerLink { messages }, thread })
+        Ok(Self { link, thread })
     }
 
     /// A link for those who order seals.
@@ -113,26 +124,76 @@ impl CheckpointerLink {
     }
 }
 
-struct Shell {
+/// The way to a sealer, and the sealer itself. Of `options` only the capacity counts.
+#[must_use]
+pub fn sealer(
     store: Box<dyn CheckpointStore>,
     events: Box<dyn CheckpointEvents>,
     metrics: CheckpointMetrics,
+    options: &CheckpointerOptions,
+) -> (CheckpointerLink, Sealer) {
+    let (messages, mailbox) = bounded(options.capacity.max(1));
+    let sealer = Sealer { store, events, metrics, mailbox, stopped: false };
+    (CheckpointerLink { messages }, sealer)
 }
 
-impl Shell {
-    fn run(mut self, mailbox: &Receiver<CheckpointMessage>) {
-        while let Ok(CheckpointMessage::Seal(job)) = mailbox.recv() {
-            match self.store.seal(&job) {
-                Ok(sealed) => {
-                    self.metrics.sealed(&sealed);
-                    self.events.sealed(sealed);
-                }
-                // What an fsync has failed on is not tried again.
-                Err(error) => {
-                    self.metrics.failed();
-                    tracing::error!(%error, applied_index = job.applied_index, "failed to seal");
-                    return self.events.failed(error);
-                }
+/// The store and its mailbox. [`Checkpointer::start`] gives it a thread; whoever has none
+/// to give takes a [`turn`](Self::turn) at a time.
+pub struct Sealer {
+    store: Box<dyn CheckpointStore>,
+    events: Box<dyn CheckpointEvents>,
+    metrics: CheckpointMetrics,
+    mailbox: Receiver<CheckpointMessage>,
+    /// `Stop` was taken: nothing is sealed any more.
+    stopped: bool,
+}
+
+impl Sealer {
+    /// Does one seal that waits and tells of it; `false` when none waits or the sealer was
+    /// stopped.
+    ///
+    /// # Errors
+    /// What the thread would end with and report: what an fsync has failed on is not tried
+    /// again, so the sealer must be dropped.
+    pub fn turn(&mut self) -> Result<bool, StoreError> {
+        if self.stopped {
+            return Ok(false);
+        }
+        let Ok(message) = self.mailbox.try_recv() else { return Ok(false) };
+        self.serve(message).map(|()| true)
+    }
+
+    /// Messages that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.mailbox.len()
+    }
+
+    fn run(mut self) {
+        while !self.stopped
+            && let Ok(message) = self.mailbox.recv()
+        {
+            if let Err(error) = self.serve(message) {
+                return self.events.failed(error);
+            }
+        }
+    }
+
+    fn serve(&mut self, message: CheckpointMessage) -> Result<(), StoreError> {
+        let CheckpointMessage::Seal(job) = message else {
+            self.stopped = true;
+            return Ok(());
+        };
+        match self.store.seal(&job) {
+            Ok(sealed) => {
+                self.metrics.sealed(&sealed);
+                self.events.sealed(sealed);
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.failed();
+                tracing::error!(%error, applied_index = job.applied_index, "failed to seal");
+                Err(error)
             }
         }
     }

@@ -1,18 +1,18 @@
 //! The shell of Compactor.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{CompactorMessage, Schedule};
 use crate::mvcc::{Answer, MvccMessage, View};
 use crate::proposer::Proposer;
 use crate::raft_node::RaftStatus;
-use crate::shared::{Outlet, Published, ThreadInlet};
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
+use crate::shared::{Clock, Outlet, Published, ThreadInlet, Waiting};
+use actix::{Actor, AsyncContext, Context, StreamHandler};
 use castd_proto::castdpb::request::Op;
 use castd_proto::etcdserverpb::CompactionRequest;
 
 /// How often the schedule is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(1);
 
 /// How fast scrubbing goes.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ pub struct Compactor {
     schedule: Schedule,
     pace: ScrubPace,
     edges: CompactorEdges,
-    started: Instant,
+    clock: Clock,
     scrubbing: bool,
     /// History was given up again while a piece was under way.
     again: bool,
@@ -51,20 +51,41 @@ pub struct Compactor {
 }
 
 impl Compactor {
-    /// The actor over its mailbox. `started` is the zero of the schedule's clock.
+    /// The actor over its mailbox. `clock` is the schedule's clock.
     pub fn new(
         schedule: Schedule,
         pace: ScrubPace,
         edges: CompactorEdges,
-        started: Instant,
+        clock: Clock,
         messages: Outlet<CompactorMessage>,
     ) -> Self {
         let messages = Some(messages);
-        Self { schedule, pace, edges, started, scrubbing: false, again: false, messages }
+        Self { schedule, pace, edges, clock, scrubbing: false, again: false, messages }
     }
 
-    fn look(&mut self, context: &mut Context<Self>) {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    /// Goes on with what an earlier run left undone.
+    pub fn begin(&mut self, context: &mut impl Waiting<Self>) {
+        self.scrub(context);
+    }
+
+    /// Handles what waits in the mailbox, for who gives the actor its turns without
+    /// actix; false when nothing does.
+    pub fn turn(&mut self, context: &mut impl Waiting<Self>) -> bool {
+        let woken = self.messages.as_mut().and_then(Outlet::take_waiting).is_some();
+        if woken {
+            self.scrub(context);
+        }
+        woken
+    }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.messages.as_ref().map_or(0, Outlet::waiting)
+    }
+
+    /// Compacts when the schedule says so. It comes every [`LOOK`].
+    pub fn look(&mut self, context: &mut impl Waiting<Self>) {
+        let now_ms = self.clock.now_ms();
         let revision = self.edges.view.get().revision();
         let leading = self.edges.raft.get().is_leader;
         let Some(revision) = self.schedule.look(now_ms, revision, leading) else { return };
@@ -77,10 +98,10 @@ impl Compactor {
                 Err(error) => tracing::warn!(revision, %error, "failed auto compaction"),
             }
         };
-        context.spawn(compact.into_actor(self));
+        context.when(compact, |_, _, ()| {});
     }
 
-    fn scrub(&mut self, context: &mut Context<Self>) {
+    fn scrub<W: Waiting<Self>>(&mut self, context: &mut W) {
         if self.scrubbing {
             self.again = true;
             return;
@@ -90,20 +111,21 @@ impl Compactor {
         self.scrubbing = true;
         // A full mailbox means that writes come first; the pause follows either way.
         let sent = self.edges.mvcc.try_send(message).is_ok();
-        let pause = self.pace.pause;
-        let piece = async move {
-            let done = sent && answer.await.is_ok_and(|progress| progress.done);
-            if !done {
-                tokio::time::sleep(pause).await;
+        let piece = async move { sent && answer.await.is_ok_and(|progress| progress.done) };
+        context.when(piece, |compactor, context, done| match done {
+            true => compactor.scrubbed(context, true),
+            false => {
+                let pause = compactor.pace.pause;
+                context.after(pause, |compactor, context| compactor.scrubbed(context, false));
             }
-            done
-        };
-        context.spawn(piece.into_actor(self).map(|done, compactor, context| {
-            compactor.scrubbing = false;
-            if !done || std::mem::take(&mut compactor.again) {
-                compactor.scrub(context);
-            }
-        }));
+        });
+    }
+
+    fn scrubbed<W: Waiting<Self>>(&mut self, context: &mut W, done: bool) {
+        self.scrubbing = false;
+        if !done || std::mem::take(&mut self.again) {
+            self.scrub(context);
+        }
     }
 }
 
@@ -115,8 +137,7 @@ impl Actor for Compactor {
         if self.schedule.is_on() {
             context.run_interval(LOOK, Self::look);
         }
-        // What an earlier run left undone.
-        self.scrub(context);
+        self.begin(context);
     }
 }
 

@@ -8,7 +8,7 @@
 mod actor;
 mod core;
 
-pub use actor::{Compactor, CompactorEdges, ScrubPace};
+pub use actor::{Compactor, CompactorEdges, LOOK, ScrubPace};
 pub use core::{AutoCompaction, Schedule};
 
 /// What Compactor takes.

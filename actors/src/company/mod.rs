@@ -13,6 +13,8 @@
 //! Compactor and PeerTransport, another one WatchHub: hops inside an arbiter
 //! cost no wake-up, and a burst of events does not delay consensus.
 
+mod assemble;
+mod config;
 mod desk;
 mod door;
 mod force_new;
@@ -24,9 +26,11 @@ mod open_tests;
 mod questions;
 mod start;
 
+pub use assemble::{Assembled, HubParts, Life, PeerParts, WalToRaft, assemble};
+pub use config::{CompanyConfig, WatchThreads};
 pub use desk::Desk;
 pub use door::Company;
 pub use leases::LeaseInfo;
 pub use members::MembershipRules;
 pub use open::{Begin, OpenError, Opened, open};
-pub use start::{CompanyConfig, Running, StartError, WatchThreads, start};
+pub use start::{Running, StartError, start};

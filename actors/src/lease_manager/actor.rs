@@ -1,8 +1,8 @@
 //! The shell of LeaseManager.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
+use actix::{Actor, AsyncContext, Context, StreamHandler};
 use castd_proto::castdpb::request::Op;
 use castd_proto::castdpb::{LeaseCheckpoint, Question, answer, lease_checkpoint, question};
 use castd_proto::etcdserverpb::LeaseRevokeRequest;
@@ -14,11 +14,11 @@ use super::{LeaseCore, LeaseMessage, LeaseMetrics};
 use crate::peer_transport::PeerMessage;
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftMessage, RaftStatus, ReadReply};
-use crate::shared::{Error, FatalReport, Inlet, Outlet, Published, fail_stop};
+use crate::shared::{Clock, Error, FatalReport, Inlet, Outlet, Published, Waiting, fail_stop};
 
 const NAME: &str = "lease_manager";
 /// How often ends are looked for, as often as etcd does.
-const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
+pub const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
 /// How soon keep-alives that found nobody to ask are looked at again.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -44,7 +44,7 @@ pub struct LeaseManager {
     core: LeaseCore,
     renewals: Renewals<KeepAliveReply>,
     edges: LeaseEdges,
-    started: Instant,
+    clock: Clock,
     messages: Option<Outlet<LeaseMessage>>,
     metrics: LeaseMetrics,
     fatal: FatalReport,
@@ -52,31 +52,46 @@ pub struct LeaseManager {
 }
 
 impl LeaseManager {
-    /// The actor over its cores and mailbox. `started` is the zero of the
-    /// cores' clock.
+    /// The actor over its cores and mailbox. `clock` is the cores' clock.
     pub fn new(
         core: LeaseCore,
         renewals: Renewals<KeepAliveReply>,
         edges: LeaseEdges,
-        started: Instant,
+        clock: Clock,
         messages: Outlet<LeaseMessage>,
         metrics: LeaseMetrics,
         fatal: FatalReport,
     ) -> Self {
         let messages = Some(messages);
-        Self { core, renewals, edges, started, messages, metrics, fatal, retrying: false }
+        Self { core, renewals, edges, clock, messages, metrics, fatal, retrying: false }
+    }
+
+    /// Handles what waits in the mailbox, for who gives the actor its turns without
+    /// actix; false when nothing does.
+    pub fn turn(&mut self, context: &mut impl Waiting<Self>) -> bool {
+        let batch = self.messages.as_mut().and_then(Outlet::take_waiting);
+        batch.map(|batch| self.take(batch, context)).is_some()
+    }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.messages.as_ref().map_or(0, Outlet::waiting)
+    }
+
+    fn take(&mut self, batch: Vec<LeaseMessage>, context: &mut impl Waiting<Self>) {
+        self.run(context, |manager, context| {
+            manager.follow_leadership();
+            batch.into_iter().for_each(|message| manager.handle(message));
+            manager.renew(context);
+        });
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.clock.now_ms()
     }
 
     /// Runs what comes from outside; a panic in it ends the process.
-    fn run(
-        &mut self,
-        context: &mut Context<Self>,
-        what: impl FnOnce(&mut Self, &mut Context<Self>),
-    ) {
+    fn run<W: Waiting<Self>>(&mut self, context: &mut W, what: impl FnOnce(&mut Self, &mut W)) {
         let fatal = FatalReport::clone(&self.fatal);
         fail_stop(NAME, &fatal, || what(self, context));
     }
@@ -92,15 +107,18 @@ impl LeaseManager {
         }
     }
 
-    fn tick(&mut self, context: &mut Context<Self>) {
-        self.follow_leadership();
-        self.core.tick();
-        self.expire(context);
-        self.checkpoint(context);
-        self.renew(context);
+    /// A beat: what is due is ended, noted, asked for. It comes every [`TICK`].
+    pub fn tick(&mut self, context: &mut impl Waiting<Self>) {
+        self.run(context, |manager, context| {
+            manager.follow_leadership();
+            manager.core.tick();
+            manager.expire(context);
+            manager.checkpoint(context);
+            manager.renew(context);
+        });
     }
 
-    fn expire(&mut self, context: &mut Context<Self>) {
+    fn expire<W: Waiting<Self>>(&mut self, context: &mut W) {
         for id in self.core.expired(self.now_ms()) {
             let Some(term) = self.core.term() else { return };
             tracing::debug!(lease = format!("{id:016x}"), "lease expired");
@@ -118,7 +136,7 @@ impl LeaseManager {
         }
     }
 
-    fn checkpoint(&mut self, context: &mut Context<Self>) {
+    fn checkpoint(&mut self, context: &mut impl Waiting<Self>) {
         let notes = self.core.checkpoints(self.now_ms());
         let Some(term) = self.core.term() else { return };
         if notes.is_empty() {
@@ -135,23 +153,23 @@ impl LeaseManager {
     }
 
     /// Proposes what only the leader of `term` may decide.
-    fn propose(
+    fn propose<W: Waiting<Self>>(
         &self,
-        context: &mut Context<Self>,
+        context: &mut W,
         term: u64,
         op: Op,
-        then: impl FnOnce(&mut Self, &mut Context<Self>, Result<(), Error>) + 'static,
+        then: impl FnOnce(&mut Self, &mut W, Result<(), Error>) + 'static,
     ) {
         let proposer = self.edges.proposer.clone();
         let proposal = async move { proposer.propose_in_term(term, op).await.map(|_| ()) };
-        context.spawn(proposal.into_actor(self).map(|outcome, manager, context| {
+        context.when(proposal, |manager, context, outcome| {
             manager.run(context, |manager, context| then(manager, context, outcome));
-        }));
+        });
     }
 
     /// Answers the keep-alives that can be answered, and has done what the
     /// others wait for.
-    fn renew(&mut self, context: &mut Context<Self>) {
+    fn renew<W: Waiting<Self>>(&mut self, context: &mut W) {
         let role = self.follow_leadership();
         let now_ms = self.now_ms();
         let Work { answers, renewed, steps } = self.renewals.work(&mut self.core, role, now_ms);
@@ -168,14 +186,14 @@ impl LeaseManager {
         }
         if self.renewals.waits() && !self.retrying {
             self.retrying = true;
-            context.run_later(RETRY, |manager, context| {
+            context.after(RETRY, |manager, context| {
                 manager.retrying = false;
-                manager.run(context, Self::renew);
+                manager.run(context, Self::renew::<W>);
             });
         }
     }
 
-    fn confirm(&self, context: &mut Context<Self>, ticket: u64) {
+    fn confirm(&self, context: &mut impl Waiting<Self>, ticket: u64) {
         let (reply, answer) = oneshot::channel();
         let read_index = RaftMessage::ReadIndex(ReadReply(reply));
         // Refused, it drops the reply: that is an answer, too.
@@ -186,10 +204,10 @@ impl LeaseManager {
             // Closed, it is our own end.
             let _ = own.send(LeaseMessage::Confirmed { ticket, came }).await;
         };
-        context.spawn(confirming.into_actor(self));
+        context.when(confirming, |_, _, ()| {});
     }
 
-    fn uncheckpoint(&self, context: &mut Context<Self>, ticket: u64, term: u64, ids: &[i64]) {
+    fn uncheckpoint(&self, context: &mut impl Waiting<Self>, ticket: u64, term: u64, ids: &[i64]) {
         let leases = ids.iter().map(|id| remaining(*id, 0)).collect();
         let checkpoint = Op::LeaseCheckpoint(LeaseCheckpoint { leases });
         self.propose(context, term, checkpoint, move |manager, context, outcome| {
@@ -198,7 +216,7 @@ impl LeaseManager {
         });
     }
 
-    fn forward(&self, context: &mut Context<Self>, ticket: u64, to: u64, ids: Vec<i64>) {
+    fn forward(&self, context: &mut impl Waiting<Self>, ticket: u64, to: u64, ids: Vec<i64>) {
         let question = question::Question::KeepAlive(question::KeepAlive { ids });
         let question = Question { question: Some(question) };
         let (reply, answer) = oneshot::channel();
@@ -209,13 +227,13 @@ impl LeaseManager {
                 _ => Err(Error::NotLeader),
             }
         };
-        context.spawn(asking.into_actor(self).map(move |answer, manager, context| {
+        context.when(asking, move |manager, context, answer| {
             manager.run(context, |manager, context| {
                 let now_ms = manager.now_ms();
                 answer_all(manager.renewals.forwarded(ticket, answer, now_ms));
                 manager.renew(context);
             });
-        }));
+        });
     }
 
     fn handle(&mut self, message: LeaseMessage) {
@@ -267,17 +285,13 @@ impl Actor for LeaseManager {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.add_stream(self.messages.take().expect("an actor starts once"));
-        context.run_interval(TICK, |manager, context| manager.run(context, Self::tick));
+        context.run_interval(TICK, Self::tick);
     }
 }
 
 impl StreamHandler<Vec<LeaseMessage>> for LeaseManager {
     fn handle(&mut self, batch: Vec<LeaseMessage>, context: &mut Self::Context) {
-        self.run(context, |manager, context| {
-            manager.follow_leadership();
-            batch.into_iter().for_each(|message| manager.handle(message));
-            manager.renew(context);
-        });
+        self.take(batch, context);
     }
 
     fn finished(&mut self, _: &mut Self::Context) {}

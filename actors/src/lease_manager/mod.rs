@@ -30,7 +30,7 @@ mod renewals;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{LeaseEdges, LeaseManager};
+pub use actor::{LeaseEdges, LeaseManager, TICK};
 pub use core::{KeepAlive, LeaseCore, LeaseSettings};
 pub use messages::{LeaseMessage, Remaining};
 pub use metrics::LeaseMetrics;

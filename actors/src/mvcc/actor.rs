@@ -118,6 +118,20 @@ impl Mvcc {
         }
     }
 
+    /// Handles a message that waits, for who gives the actor its turns without a
+    /// thread; false when none does, or when whom Mvcc would wait for has no room.
+    pub fn turn(&mut self, outlet: &ThreadOutlet<MvccMessage>) -> bool {
+        self.has_room() && outlet.take_waiting().map(|message| self.handle(message)).is_some()
+    }
+
+    /// Whether everyone has room for what one message may lead to.
+    fn has_room(&self) -> bool {
+        const MESSAGES: usize = 2;
+        let MvccEdges { raft, leases, hub, .. } = &self.edges;
+        let hub = hub.iter().all(|shard| shard.room() >= MESSAGES);
+        hub && raft.room() >= MESSAGES && leases.room() >= MESSAGES
+    }
+
     fn note_slowness(&self, took: Duration) {
         if took > self.slow_apply {
             self.metrics.slow_applies.inc();

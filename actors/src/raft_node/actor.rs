@@ -113,7 +113,50 @@ impl RaftNode {
         }
     }
 
-    fn tick(&mut self) {
+    /// What raft has to do before anything happens.
+    pub fn begin(&mut self) {
+        self.step(|_, _| {});
+    }
+
+    /// Handles what waits in each mailbox, for who gives the actor its turns without
+    /// actix; false when nothing does.
+    pub fn turn(&mut self) -> bool {
+        let requests = self.requests.as_mut().and_then(Outlet::take_waiting);
+        let inbound = self.inbound.as_mut().and_then(Outlet::take_waiting);
+        let completions = self.completions.as_mut().and_then(Outlet::take_waiting);
+        let any = requests.is_some() || inbound.is_some() || completions.is_some();
+        requests.into_iter().for_each(|batch| self.take_requests(batch));
+        inbound.into_iter().for_each(|batch| self.take_inbound(batch));
+        completions.into_iter().for_each(|batch| self.take_completions(batch));
+        any
+    }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        let requests = self.requests.as_ref().map_or(0, Outlet::waiting);
+        let inbound = self.inbound.as_ref().map_or(0, Outlet::waiting);
+        requests + inbound + self.completions.as_ref().map_or(0, Outlet::waiting)
+    }
+
+    fn take_requests(&mut self, batch: Vec<RaftMessage>) {
+        self.note_reachable();
+        self.step(|core, _| core.request(batch));
+    }
+
+    fn take_inbound(&mut self, batch: Vec<RaftInbound>) {
+        self.step(|core, effects| core.inbound(batch, effects));
+    }
+
+    fn take_completions(&mut self, batch: Vec<RaftCompletion>) {
+        self.step(|core, effects| {
+            for completion in batch {
+                core.complete(completion, effects);
+            }
+        });
+    }
+
+    /// A heartbeat interval has passed.
+    pub fn tick(&mut self) {
         self.note_lateness();
         self.note_reachable();
         self.step(|core, _| core.tick());
@@ -164,14 +207,13 @@ impl Actor for RaftNode {
         context.add_stream(inbound);
         context.add_stream(completions);
         context.run_interval(self.tick, |node, _| node.tick());
-        self.step(|_, _| {});
+        self.begin();
     }
 }
 
 impl StreamHandler<Vec<RaftMessage>> for RaftNode {
     fn handle(&mut self, batch: Vec<RaftMessage>, _: &mut Self::Context) {
-        self.note_reachable();
-        self.step(|core, _| core.request(batch));
+        self.take_requests(batch);
     }
 
     /// The last request's sender is gone: nothing more will be asked, but what
@@ -181,7 +223,7 @@ impl StreamHandler<Vec<RaftMessage>> for RaftNode {
 
 impl StreamHandler<Vec<RaftInbound>> for RaftNode {
     fn handle(&mut self, batch: Vec<RaftInbound>, _: &mut Self::Context) {
-        self.step(|core, effects| core.inbound(batch, effects));
+        self.take_inbound(batch);
     }
 
     fn finished(&mut self, _: &mut Self::Context) {}
@@ -189,11 +231,7 @@ impl StreamHandler<Vec<RaftInbound>> for RaftNode {
 
 impl StreamHandler<Vec<RaftCompletion>> for RaftNode {
     fn handle(&mut self, batch: Vec<RaftCompletion>, _: &mut Self::Context) {
-        self.step(|core, effects| {
-            for completion in batch {
-                core.complete(completion, effects);
-            }
-        });
+        self.take_completions(batch);
     }
 
     fn finished(&mut self, _: &mut Self::Context) {}

@@ -160,6 +160,11 @@ impl<M> Inlet<M> {
         self.sender.same_channel(&other.sender)
     }
 
+    /// How many more messages it takes now.
+    pub fn room(&self) -> usize {
+        self.sender.capacity()
+    }
+
     /// Sends without waiting.
     ///
     /// # Errors
@@ -210,6 +215,27 @@ pub struct Outlet<M> {
 }
 
 impl<M> Outlet<M> {
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.receiver.len()
+    }
+
+    /// What waits, as one batch, for who gives an actor its turns without actix;
+    /// `None` when nothing does.
+    pub fn take_waiting(&mut self) -> Option<Vec<M>> {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH_MAX
+            && let Ok(message) = self.receiver.try_recv()
+        {
+            batch.push(message);
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        self.stats.took(batch.len());
+        Some(batch)
+    }
+
     /// The mailbox's figures.
     pub fn stats(&self) -> Arc<MailboxStats> {
         Arc::clone(&self.stats)
@@ -288,6 +314,18 @@ impl<M> ThreadOutlet<M> {
         let message = self.receiver.recv().ok()?;
         self.stats.took(1);
         Some(message)
+    }
+
+    /// A message that waits, if there is one.
+    pub fn take_waiting(&self) -> Option<M> {
+        let message = self.receiver.try_recv().ok()?;
+        self.stats.took(1);
+        Some(message)
+    }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.receiver.len()
     }
 
     /// The mailbox's figures.

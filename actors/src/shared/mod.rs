@@ -1,18 +1,22 @@
 //! What the actors share: mailboxes, supervision, the error table, published
 //! snapshots. Nothing here makes a decision about data.
 
+mod clock;
 pub mod codec;
 mod error;
 mod mailbox;
 mod published;
 mod supervise;
+mod waiting;
 
+pub use clock::Clock;
 pub use error::{Code, Error};
 pub use mailbox::{
     Credits, Inlet, MailboxStats, Outlet, Permit, Refused, Switchboard, ThreadInlet, ThreadOutlet,
 };
 pub use published::Published;
 pub use supervise::{FatalReport, fail_stop, panic_text, spawn_thread};
+pub use waiting::Waiting;
 
 /// How long a request may take before its client hears of a timeout: five seconds
 /// for queues and the disk, and two elections, as in etcd.

@@ -72,7 +72,7 @@ mod sim_disk;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{WalHandle, spawn};
+pub use actor::{WalHandle, WalWriter, spawn, writer};
 pub use error::WalError;
 pub use log::Wal;
 pub use messages::{
