@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use castd_check::{Key, Problem, Value};
 use castd_proto::etcdserverpb::{
     HashKvRequest, HashKvResponse, MemberAddRequest, MemberAddResponse, MemberListRequest,
     MemberListResponse, MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest,
@@ -13,8 +14,7 @@ use castd_proto::etcdserverpb::{
 };
 use tokio::time::Instant;
 
-use super::check::Problem;
-use super::history::{Key, Lives, Value};
+use super::history::Lives;
 use super::member::{Home, Keeper, Room};
 use super::network::{self, Network};
 use super::session::{Failure, Session};

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use castd_check::{Key, LEASE_KEYS, LeaseRecord};
 use castd_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse,
@@ -17,9 +18,9 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::history::{Key, Moment, Recorder};
+use super::history::Recorder;
 use super::session::{Failure, Session};
-use super::wire::{LEASE_KEYS, key_bytes, value_bytes};
+use super::wire::{key_bytes, value_bytes};
 use crate::grpc::Endpoint;
 
 const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
@@ -38,26 +39,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// A lease is renewed when this part of its time is over: 1/4.
 const RENEWALS: u32 = 4;
-
-/// What a lease was promised.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LeaseRecord {
-    /// Its number.
-    pub(crate) id: i64,
-    /// The key attached to it.
-    pub(crate) key: Key,
-    /// Its time to live, as granted.
-    pub(crate) ttl: Duration,
-    /// When the grant and each renewal that was confirmed was sent, and confirmed: it lives at
-    /// least its time from the former.
-    pub(crate) renewed: Vec<(Moment, Moment)>,
-    /// Since when nobody keeps it any more.
-    pub(crate) left: Option<Moment>,
-    /// Since when it may go at once: a revocation was sent.
-    pub(crate) revoked: Option<Moment>,
-    /// When a renewal was answered with: no such lease.
-    pub(crate) denied: Option<Moment>,
-}
 
 /// The running lease clients.
 #[derive(Debug)]
@@ -123,7 +104,7 @@ impl Holder {
         let seconds = u64::try_from(grant.ttl).unwrap_or(0);
         self.records.borrow_mut().push(LeaseRecord {
             id: grant.id,
-            key,
+            keys: vec![key],
             ttl: Duration::from_secs(seconds),
             renewed: vec![(sent, self.recorder.now())],
             left: None,

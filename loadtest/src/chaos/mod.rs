@@ -11,11 +11,9 @@
 //! | [`network`], [`member`], [`cluster`] | namespaces and the switch between them; processes and disks; all of them together |
 //! | [`session`], [`wire`] | a client's connection; keys, values and events as bytes |
 //! | [`workload`], [`watchers`], [`leases`] | who reads and writes, who watches, who holds leases |
-//! | [`history`] | what they were told |
-//! | [`check`] | whether that can be |
+//! | [`history`] | how they write down what they were told; whether that can be is for [`castd_check`] |
 //! | [`round`], [`report`], [`run_dir`] | one round, what is told about it, its directory |
 
-mod check;
 mod cluster;
 mod fault;
 mod history;

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::check::{Judgement, Problem};
-use super::history::{Moment, Tally};
+use castd_check::{Judgement, Moment, Problem, Tally};
 
 /// How long behind a fault's end its effect is looked for.
 const AFTER: Moment = 3_000_000_000;

@@ -3,19 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
+use castd_check::{Event, Evidence, Judgement, Key, LeaseRecord, NEVER, Problem, Records, judge};
 use tokio::time::{Instant, sleep};
 
-use super::check::{Evidence, Judgement, Problem, judge};
 use super::cluster::{Cluster, Recipe};
 use super::fault::{Planned, plan};
-use super::history::{Key, NEVER, Recorder, Records};
+use super::history::Recorder;
 use super::inject;
-use super::leases::{LeaseRecord, Leases};
+use super::leases::Leases;
 use super::report::{self, FaultReport, RoundReport, Times};
 use super::run_dir::RunDir;
 use super::settings::Settings;
 use super::watchers::{Watchers, read_all};
-use super::wire::Event;
 use super::workload::{Clients, Load};
 use crate::commands::write_file;
 use crate::error::LoadError;
@@ -240,7 +239,7 @@ impl Course {
         let longest = leases.iter().map(|lease| lease.ttl).max().unwrap_or_default();
         self.say("leases run out");
         self.watch_over(longest + LEASE_GRACE).await?;
-        let leases_over = self.recorder.now();
+        let leases_over = Some(self.recorder.now());
         let mut stored = Vec::new();
         // Beyond the keys of leases, which no client answers for.
         match self.cluster.put_marker(Key::MAX, self.recorder.next_value()).await {
@@ -259,7 +258,8 @@ impl Course {
         let packets = self.cluster.network().map(super::network::Network::packets);
         let cpu = self.stop_members().await?;
         let records = self.recorder.with(std::mem::take);
-        let evidence = Evidence { records, sightings, leases, stored, leases_over };
+        let told = Evidence { records, sightings, leases, stored, ..Evidence::default() };
+        let evidence = Evidence { leases_over, ..told };
         let Self { recorder, faults, problems, .. } = self;
         Ok(Ran { recorder, faults, problems, evidence, packets, cpu })
     }

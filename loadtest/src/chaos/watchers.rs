@@ -1,17 +1,16 @@
 //! Watchers of all keys on every member, and what they were told.
 //!
-//! Owns: the streams, and for each stretch of a stream the revisions and digests of its events.
+//! Owns: the streams, and what each of them was asked for and told.
 //! Sends: nothing but watch requests. When a stream breaks, the next one begins one revision
 //! behind the last that came.
-//! Never does: judge the contents. That takes the whole history (see the `check` room); here
-//! only what shows at once is noted: revisions that come twice, backwards, or in parts.
+//! Never does: judge. That takes the whole history and is for `castd-check`; here only what
+//! cannot even be read is noted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
+use castd_check::{Asked, Event, Key, LEASE_KEYS, Response, Sightings, Stretch};
 use castd_proto::etcdserverpb::watch_request::RequestUnion;
 use castd_proto::etcdserverpb::{
     WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
@@ -21,9 +20,9 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::history::{Key, Moment, Recorder};
+use super::history::Recorder;
 use super::session::Session;
-use super::wire::{Event, LEASE_KEYS, all_keys, read_event};
+use super::wire::{all_keys, read_event};
 use crate::grpc::{Endpoint, Inbound, Outbound};
 
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
@@ -51,41 +50,6 @@ pub(crate) enum Habit {
     Rewind,
 }
 
-/// What one watch, from its creation to its end, delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stretch {
-    /// The member watched.
-    pub(crate) member: usize,
-    /// The watcher's habit.
-    pub(crate) habit: Habit,
-    /// The first revision asked for.
-    pub(crate) first: i64,
-    /// Everything up to this revision has been delivered, the server says.
-    pub(crate) reached: i64,
-    /// Revision and digest of every event.
-    pub(crate) events: Vec<(i64, u64)>,
-}
-
-/// What all watchers saw.
-#[derive(Debug, Default)]
-pub(crate) struct Sightings {
-    /// Every watch that delivered anything.
-    pub(crate) stretches: Vec<Stretch>,
-    /// When the deletion of a key held by a lease was first seen.
-    pub(crate) lease_ends: HashMap<Key, Moment>,
-    /// What no history can explain.
-    pub(crate) problems: Vec<String>,
-    /// Streams opened again.
-    pub(crate) reopened: u64,
-}
-
-/// The digest under which an event is kept.
-pub(crate) fn digest(event: &Event) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    event.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// The running watchers.
 #[derive(Debug)]
 pub(crate) struct Watchers {
@@ -105,8 +69,9 @@ impl Watchers {
         for member in 0..endpoints.len() {
             for habit in [Habit::Follow, Habit::AskProgress, Habit::Rewind] {
                 let reached = Rc::new(Cell::new(0));
-                let number = watchers.tasks.len() as u64;
+                let number = watchers.tasks.len() as u32;
                 let watcher = Watcher {
+                    number,
                     member,
                     habit,
                     session: Session::new(endpoints, member, OPEN_TIMEOUT),
@@ -114,7 +79,7 @@ impl Watchers {
                     sightings: Rc::clone(&watchers.sightings),
                     stop: Rc::clone(&watchers.stop),
                     reached: Rc::clone(&reached),
-                    random: SmallRng::seed_from_u64(seed ^ (number << 32)),
+                    random: SmallRng::seed_from_u64(seed ^ (u64::from(number) << 32)),
                 };
                 if habit != Habit::Rewind {
                     watchers.reached.push((member, habit, reached));
@@ -148,6 +113,7 @@ impl Watchers {
 }
 
 struct Watcher {
+    number: u32,
     member: usize,
     habit: Habit,
     session: Session,
@@ -168,9 +134,7 @@ impl Watcher {
             };
             let nth = self.new_stretch(first);
             self.read(nth, first, outbound, inbound).await;
-            let reached = self.sightings.borrow().stretches[nth].reached;
-            self.reached.set(self.reached.get().max(reached));
-            first = reached + 1;
+            first = self.sightings.borrow().stretches[nth].next().unwrap_or(first);
             if self.habit == Habit::Rewind {
                 first = (first - self.random.random_range(0..REWIND_MAX)).max(1);
             }
@@ -182,8 +146,10 @@ impl Watcher {
 
     fn new_stretch(&self, first: i64) -> usize {
         let stretches = &mut self.sightings.borrow_mut().stretches;
-        let (member, habit) = (self.member, self.habit);
-        stretches.push(Stretch { member, habit, first, reached: first - 1, events: Vec::new() });
+        let (name, member) = (format!("{:?}", self.habit), self.member as u8);
+        let mut stretch = Stretch::new(self.number, name, member, Asked::all(0..=Key::MAX, first));
+        stretch.resumes = self.habit != Habit::Rewind;
+        stretches.push(stretch);
         stretches.len() - 1
     }
 
@@ -226,57 +192,48 @@ impl Watcher {
     /// Takes in a response; answers whether the watch goes on.
     fn take(&self, nth: usize, response: &WatchResponse) -> bool {
         let mut sightings = self.sightings.borrow_mut();
+        let revision = response.header.as_ref().map_or(0, |header| header.revision);
         if response.canceled {
-            if response.compact_revision != 0 {
-                let text = format!("cancelled as compacted at {}", response.compact_revision);
-                self.note(&mut sightings, &text);
-            }
+            let compact_revision = response.compact_revision;
+            let reason = response.cancel_reason.clone();
+            let end = Response::Canceled { compact_revision, reason };
+            sightings.stretches[nth].responses.push(end);
             return false;
         }
-        let reached_before = sightings.stretches[nth].reached;
-        for event in &response.events {
-            let arrived = read_event(event)
-                .and_then(|event| self.arrive(&mut sightings, nth, reached_before, &event));
-            if let Err(text) = arrived {
-                self.note(&mut sightings, &text);
+        if response.created {
+            sightings.stretches[nth].responses.push(Response::Created { revision });
+        }
+        if !response.events.is_empty() {
+            let mut events = Vec::with_capacity(response.events.len());
+            for event in &response.events {
+                match read_event(event) {
+                    Ok(event) => events.push(event),
+                    Err(text) => self.note(&mut sightings, &text),
+                }
             }
+            self.note_lease_ends(&mut sightings, &events);
+            self.reach(events.last().map_or(0, |event| event.revision));
+            let fragment = response.fragment;
+            let told = Response::Events { revision, events, fragment };
+            sightings.stretches[nth].responses.push(told);
+        } else if !response.created {
+            self.reach(revision);
+            sightings.stretches[nth].responses.push(Response::Progress { revision });
         }
-        let stretch = &mut sightings.stretches[nth];
-        let is_progress = response.events.is_empty() && !response.created;
-        if let (true, Some(header)) = (is_progress, &response.header) {
-            stretch.reached = stretch.reached.max(header.revision);
-        }
-        self.reached.set(self.reached.get().max(stretch.reached));
         true
     }
 
-    /// Takes in one event; all events of a revision come in one response.
-    fn arrive(
-        &self,
-        sightings: &mut Sightings,
-        nth: usize,
-        reached_before: i64,
-        event: &Event,
-    ) -> Result<(), String> {
-        let (revision, stretch) = (event.revision, &mut sightings.stretches[nth]);
-        if revision <= reached_before {
-            return Err(format!(
-                "revision {revision} came in a response behind one that had reached \
-                 {reached_before}"
-            ));
-        }
-        let reached = stretch.reached;
-        stretch.reached = reached.max(revision);
-        stretch.events.push((revision, digest(event)));
-        if event.key >= LEASE_KEYS && event.now.is_none() {
+    fn note_lease_ends(&self, sightings: &mut Sightings, events: &[Event]) {
+        let ends = events.iter().filter(|event| event.key >= LEASE_KEYS && event.now.is_none());
+        for event in ends {
             let now = self.recorder.now();
             sightings.lease_ends.entry(event.key).or_insert(now);
         }
-        if revision < reached {
-            Err(format!("revision {revision} came after {reached}"))
-        } else {
-            Ok(())
-        }
+    }
+
+    /// The watcher has come to a revision.
+    fn reach(&self, revision: i64) {
+        self.reached.set(self.reached.get().max(revision));
     }
 
     fn note(&self, sightings: &mut Sightings, text: &str) {

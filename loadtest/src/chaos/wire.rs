@@ -1,34 +1,18 @@
 //! Keys, values and events, as they are on the wire and as the checker keeps them.
 
 use bytes::Bytes;
+use castd_check::{Event, Key, Kv, Value};
 use castd_proto::mvccpb::event::EventType;
 use castd_proto::mvccpb::{self, KeyValue};
-
-use super::history::{Key, Kv, Value};
 
 /// What every key of a round starts with.
 pub(crate) const PREFIX: &str = "chaos/";
 /// The first key behind all of them.
 const PREFIX_END: &str = "chaos0";
-/// Keys from this number on are held by leases.
-pub(crate) const LEASE_KEYS: Key = 1 << 31;
 /// Values are padded to this length, in bytes.
 const VALUE_BYTES: usize = 64;
 /// Digits of the number in a value.
 const VALUE_DIGITS: usize = 12;
-
-/// A change of a key, as a watch tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Event {
-    /// The revision that made it.
-    pub(crate) revision: i64,
-    /// The key.
-    pub(crate) key: Key,
-    /// The key behind it; `None` for a deletion.
-    pub(crate) now: Option<Kv>,
-    /// The key before it.
-    pub(crate) before: Option<Kv>,
-}
 
 /// The first key of all and the end of their range.
 pub(crate) fn all_keys() -> (Bytes, Bytes) {
@@ -89,6 +73,8 @@ fn read_value(bytes: &[u8]) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use castd_check::LEASE_KEYS;
+
     use super::*;
 
     #[test]

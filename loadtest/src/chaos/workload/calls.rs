@@ -1,6 +1,7 @@
 //! The calls of a client: what goes out, and what the answers mean.
 
 use bytes::Bytes;
+use castd_check::{Input, Key, Output, Seen};
 use castd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use castd_proto::etcdserverpb::request_op::Request;
 use castd_proto::etcdserverpb::response_op::Response;
@@ -10,7 +11,6 @@ use castd_proto::etcdserverpb::{
 };
 use castd_proto::mvccpb::KeyValue;
 
-use crate::chaos::history::{Input, Key, Output, Seen};
 use crate::chaos::session::{Failure, Session};
 use crate::chaos::wire::{key_bytes, read_kv, value_bytes};
 
@@ -55,7 +55,8 @@ impl Step {
 
 async fn single(session: &mut Session, key: Key, input: Input) -> Result<Output, Failure> {
     match input {
-        Input::Put(value) => {
+        // A put that joins nothing is a put.
+        Input::Put(value) | Input::Join(value) => {
             let request = PutRequest { prev_kv: true, ..put(key, value_bytes(value)) };
             let answer: PutResponse = session.call(PUT, &request).await?;
             let seen = seen(key, answer.prev_kv.as_slice())?;

@@ -11,12 +11,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use castd_check::{Input, Key, Moment, NEVER, Operation, Output, Seen};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::history::{Input, Key, Lives, Moment, NEVER, Operation, Output, Recorder, Seen};
+use super::history::{Lives, Recorder};
 use super::session::{Failure, Session};
 use crate::grpc::Endpoint;
 use calls::Step;

@@ -4,7 +4,7 @@
 //! a write orders it, and the version of a key counts every write since its creation.
 
 use super::linear::Model;
-use crate::chaos::history::{Input, Kv, Operation, Output, Seen, Value};
+use crate::history::{Event, Input, Kv, Operation, Output, Seen, Value};
 
 /// A key's state. Revisions are 0 while they are not known: those of writes whose answers
 /// were lost.
@@ -14,6 +14,8 @@ pub(super) struct KeyState {
     /// No earlier revision than this can be the store's: that of the key's last change, or of
     /// a read since. Whatever changes the key next has a higher one.
     floor: i64,
+    /// The revision of the key's last change, where it is known what is stored.
+    changed: i64,
 }
 
 /// The key, while it is there.
@@ -27,14 +29,29 @@ struct Present {
 
 /// The model of one key.
 #[derive(Debug)]
-pub(super) struct KeyModel;
+pub(super) struct KeyModel<'a> {
+    /// The key's stored events in order, if they are known: the order of its writes.
+    pub(super) stored: Option<&'a [&'a Event]>,
+}
 
-impl Model for KeyModel {
+impl KeyModel<'_> {
+    /// Makes a revision the key's last change. It must be the one stored behind the last.
+    fn advance(&self, state: &mut KeyState, revision: i64) -> Option<()> {
+        let Some(stored) = self.stored else { return Some(()) };
+        let place = stored.binary_search_by_key(&revision, |event| event.revision);
+        // What is acknowledged and not stored is told elsewhere.
+        let Ok(place) = place else { return Some(()) };
+        let before = place.checked_sub(1).map_or(0, |before| stored[before].revision);
+        (state.changed == before).then(|| state.changed = revision)
+    }
+}
+
+impl Model for KeyModel<'_> {
     type State = KeyState;
     type Operation = Operation;
 
     fn initial(&self) -> KeyState {
-        KeyState { present: None, floor: 0 }
+        KeyState { present: None, floor: 0, changed: 0 }
     }
 
     fn step(&self, state: &KeyState, operation: &Operation) -> Option<KeyState> {
@@ -46,8 +63,11 @@ impl Model for KeyModel {
                     state.learn(kv)?;
                 }
                 match (effect, operation.input) {
-                    (true, input) => state.changed(&input, revision),
-                    (false, Input::Get | Input::Swap(..) | Input::Delete) => {
+                    (true, input) => {
+                        self.advance(&mut state, revision)?;
+                        state.changed(&input, revision)
+                    }
+                    (false, Input::Get | Input::Swap(..) | Input::Join(_) | Input::Delete) => {
                         state.unchanged(&operation.input, revision)
                     }
                     // A put always has an effect. Stale reads are checked elsewhere.
@@ -64,7 +84,7 @@ impl KeyState {
     fn lost(&self, input: &Input) -> Option<Self> {
         let mut state = self.clone();
         match input {
-            Input::Put(value) => state.put(*value, 0),
+            Input::Put(value) | Input::Join(value) => state.put(*value, 0),
             Input::Delete => {
                 state.present.take()?;
             }
@@ -84,7 +104,7 @@ impl KeyState {
             return None;
         }
         match input {
-            Input::Put(value) => self.put(*value, revision),
+            Input::Put(value) | Input::Join(value) => self.put(*value, revision),
             Input::Delete => {
                 self.present.take()?;
             }

@@ -1,13 +1,13 @@
 //! Linearizability, key by key, and the part of a history that shows why there is none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::Problems;
 use super::ledger::Ledger;
 use super::linear::{Interval, Verdict, search};
 use super::register::KeyModel;
-use crate::chaos::history::{Input, Key, NEVER, Operation, Output, Seen};
+use crate::history::{Input, Key, NEVER, Operation};
 
 /// Steps of a search before it is given up, for each key.
 const STEPS_MAX: usize = 2_000_000;
@@ -27,7 +27,8 @@ pub(super) struct Searched {
     pub(super) undecided: u64,
 }
 
-/// Looks for a linearization of each key's operations.
+/// Looks for a linearization of each key's operations. With what is stored, lost answers are to
+/// be settled before, and the order of the writes is known: little is left to be searched.
 pub(super) fn check(
     operations: &[Operation],
     ledger: Option<&Ledger<'_>>,
@@ -35,17 +36,16 @@ pub(super) fn check(
 ) -> Searched {
     let mut keys: BTreeMap<Key, Vec<Interval<Operation>>> = BTreeMap::new();
     for operation in operations.iter().filter(|operation| operation.input != Input::GetStale) {
-        if let Some(operation) = resolve(operation, ledger) {
-            let returned = (operation.returned != NEVER).then_some(operation.returned);
-            let interval = Interval { called: operation.called, returned, operation };
-            keys.entry(operation.key).or_default().push(interval);
-        }
+        let returned = (operation.returned != NEVER).then_some(operation.returned);
+        let interval = Interval { called: operation.called, returned, operation: *operation };
+        keys.entry(operation.key).or_default().push(interval);
     }
     let mut searched = Searched::default();
     for (key, history) in &keys {
         searched.keys += 1;
         searched.operations += history.len() as u64;
-        match search(&KeyModel, history, STEPS_MAX) {
+        let model = KeyModel { stored: ledger.map(|ledger| ledger.of_key(*key)) };
+        match search(&model, history, STEPS_MAX) {
             Verdict::Linearizable => {}
             Verdict::Undecided => searched.undecided += 1,
             Verdict::Violation { explained, stuck } => {
@@ -54,19 +54,6 @@ pub(super) fn check(
         }
     }
     searched
-}
-
-/// What is stored at the end settles most open questions: an unknown write of a value that is
-/// there has its revision, one of a value that is not there never happened. Deletions stay open.
-fn resolve(operation: &Operation, ledger: Option<&Ledger<'_>>) -> Option<Operation> {
-    let mut operation = *operation;
-    let written = operation.input.written();
-    let (Output::Unknown, Some(value), Some(ledger)) = (operation.output, written, ledger) else {
-        return Some(operation);
-    };
-    let revision = ledger.revision_of(value)?;
-    operation.output = Output::Done { revision, seen: Seen::NotAsked, effect: true };
-    Some(operation)
 }
 
 fn tell(key: Key, history: &[Interval<Operation>], explained: &[usize], stuck: usize) -> String {
@@ -78,8 +65,9 @@ fn tell(key: Key, history: &[Interval<Operation>], explained: &[usize], stuck: u
     }
     let _ = writeln!(text, "  not explained:\n  > {}", history[stuck].operation);
     let returned = history[stuck].operation.returned;
+    let known: BTreeSet<usize> = explained.iter().copied().collect();
     let beside = (0..history.len())
-        .filter(|index| *index != stuck && !explained.contains(index))
+        .filter(|index| *index != stuck && !known.contains(index))
         .filter(|index| history[*index].called < returned);
     let beside: Vec<usize> = beside.collect();
     if !beside.is_empty() {
