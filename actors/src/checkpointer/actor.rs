@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::metrics::CheckpointMetrics;
-use super::{CheckpointEvents, CheckpointMessage, CheckpointStore, SealJob};
+use super::{CheckpointEvents, CheckpointMessage, CheckpointStore, SealJob, StoreError};
 
 /// How the checkpointer's thread runs.
 #[derive(Clone, Debug)]
@@ -62,14 +62,13 @@ impl Checkpointer {
         metrics: CheckpointMetrics,
         options: &CheckpointerOptions,
     ) -> io::Result<Self> {
-        let (messages, mailbox) = bounded(options.capacity.max(1));
+        let (link, sealer) = sealer(store, events, metrics, options);
         let nice = options.nice;
-        let shell = Shell { store, events, metrics };
         let thread = Builder::new().name("checkpointer".to_owned()).spawn(move || {
             lower_priority(nice);
-            shell.run(&mailbox);
+            sealer.run();
         })?;
-        Ok(Self { link: CheckpointerLink { messages }, thread })
+        Ok(Self { link, thread })
     }
 
     /// A link for those who order seals.
@@ -113,26 +112,76 @@ impl CheckpointerLink {
     }
 }
 
-struct Shell {
+/// The way to a sealer, and the sealer itself. Of `options` only the capacity counts.
+#[must_use]
+pub fn sealer(
     store: Box<dyn CheckpointStore>,
     events: Box<dyn CheckpointEvents>,
     metrics: CheckpointMetrics,
+    options: &CheckpointerOptions,
+) -> (CheckpointerLink, Sealer) {
+    let (messages, mailbox) = bounded(options.capacity.max(1));
+    let sealer = Sealer { store, events, metrics, mailbox, stopped: false };
+    (CheckpointerLink { messages }, sealer)
 }
 
-impl Shell {
-    fn run(mut self, mailbox: &Receiver<CheckpointMessage>) {
-        while let Ok(CheckpointMessage::Seal(job)) = mailbox.recv() {
-            match self.store.seal(&job) {
-                Ok(sealed) => {
-                    self.metrics.sealed(&sealed);
-                    self.events.sealed(sealed);
-                }
-                // What an fsync has failed on is not tried again.
-                Err(error) => {
-                    self.metrics.failed();
-                    tracing::error!(%error, applied_index = job.applied_index, "failed to seal");
-                    return self.events.failed(error);
-                }
+/// The store and its mailbox. [`Checkpointer::start`] gives it a thread; whoever has none
+/// to give takes a [`turn`](Self::turn) at a time.
+pub struct Sealer {
+    store: Box<dyn CheckpointStore>,
+    events: Box<dyn CheckpointEvents>,
+    metrics: CheckpointMetrics,
+    mailbox: Receiver<CheckpointMessage>,
+    /// `Stop` was taken: nothing is sealed any more.
+    stopped: bool,
+}
+
+impl Sealer {
+    /// Does one seal that waits and tells of it; `false` when none waits or the sealer was
+    /// stopped.
+    ///
+    /// # Errors
+    /// What the thread would end with and report: what an fsync has failed on is not tried
+    /// again, so the sealer must be dropped.
+    pub fn turn(&mut self) -> Result<bool, StoreError> {
+        if self.stopped {
+            return Ok(false);
+        }
+        let Ok(message) = self.mailbox.try_recv() else { return Ok(false) };
+        self.serve(message).map(|()| true)
+    }
+
+    /// Messages that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.mailbox.len()
+    }
+
+    fn run(mut self) {
+        while !self.stopped
+            && let Ok(message) = self.mailbox.recv()
+        {
+            if let Err(error) = self.serve(message) {
+                return self.events.failed(error);
+            }
+        }
+    }
+
+    fn serve(&mut self, message: CheckpointMessage) -> Result<(), StoreError> {
+        let CheckpointMessage::Seal(job) = message else {
+            self.stopped = true;
+            return Ok(());
+        };
+        match self.store.seal(&job) {
+            Ok(sealed) => {
+                self.metrics.sealed(&sealed);
+                self.events.sealed(sealed);
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.failed();
+                tracing::error!(%error, applied_index = job.applied_index, "failed to seal");
+                Err(error)
             }
         }
     }
@@ -299,5 +348,31 @@ mod tests {
         rig.checkpointer.stop().unwrap();
         assert!(matches!(link.try_seal(job(14)), Err(SealRefused::Stopped(_))));
         assert!((counted(&rig.registry, "castd_checkpoint_failures_total") - 1.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn without_a_thread_a_turn_does_one_seal() {
+        let (begun_there, begun) = bounded(8);
+        let (gate_there, gate) = bounded(8);
+        let (told_there, told) = bounded(8);
+        let (link, mut sealer) = sealer(
+            Box::new(GatedStore { begun: begun_there, gate }),
+            Box::new(Told(told_there)),
+            CheckpointMetrics::register(&Registry::new()).unwrap(),
+            &CheckpointerOptions { capacity: 2, ..CheckpointerOptions::default() },
+        );
+        assert!(!sealer.turn().unwrap(), "nothing waits");
+        for index in [1, 13] {
+            link.try_seal(job(index)).unwrap();
+            gate_there.send(()).unwrap();
+        }
+        assert!(sealer.turn().unwrap());
+        assert_eq!((sealer.waiting(), told.try_recv()), (1, Ok(Ok(1))));
+        assert!(matches!(sealer.turn(), Err(StoreError::Caller(_))));
+        assert_eq!((begun.len(), told.len()), (2, 0), "who takes the turn has the error");
+        link.messages.send(CheckpointMessage::Stop).unwrap();
+        link.try_seal(job(2)).unwrap();
+        assert!(sealer.turn().unwrap());
+        assert!(!sealer.turn().unwrap(), "it was stopped");
     }
 }

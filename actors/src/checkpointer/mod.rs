@@ -37,7 +37,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Checkpointer, CheckpointerLink, CheckpointerOptions, SealRefused};
+pub use actor::{Checkpointer, CheckpointerLink, CheckpointerOptions, SealRefused, Sealer, sealer};
 pub use block::fuzz_block;
 pub(crate) use disk::start_write_out;
 pub use error::StoreError;

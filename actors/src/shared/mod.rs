@@ -1,7 +1,8 @@
 //! What the actors share: mailboxes, supervision, the error table, published
-//! snapshots. Nothing here makes a decision about data.
+//! snapshots, file operations. Nothing here makes a decision about data.
 
 pub mod codec;
+pub(crate) mod disk;
 mod error;
 mod mailbox;
 mod published;

@@ -53,6 +53,18 @@ impl WalHandle {
     }
 }
 
+/// The way to the log, and the log itself with what it needs to serve it. `capacity` is how many
+/// messages may wait.
+pub fn writer<E: WalEvents>(
+    wal: Wal,
+    capacity: usize,
+    events: E,
+    metrics: WalMetrics,
+) -> (WalHandle, WalWriter<E>) {
+    let (sender, inbox) = bounded(capacity);
+    (WalHandle { sender }, WalWriter { wal, inbox, events, metrics, stopped: false })
+}
+
 /// Gives the log its thread. `capacity` is how many messages may wait for it. The thread ends
 /// after [`WalMessage::Stop`], when every handle is gone, or when the log fails.
 ///
@@ -64,8 +76,7 @@ pub fn spawn(
     events: impl WalEvents,
     metrics: WalMetrics,
 ) -> io::Result<(WalHandle, JoinHandle<()>)> {
-    let (sender, inbox) = bounded(capacity);
-    let mut writer = WalWriter { wal, inbox, events, metrics };
+    let (handle, mut writer) = writer(wal, capacity, events, metrics);
     let thread = thread::Builder::new().name("wal-writer".into()).spawn(move || {
         // A panic must end the process too: nobody may wait for an answer that never comes.
         let ended = catch_unwind(AssertUnwindSafe(|| writer.run()));
@@ -73,7 +84,7 @@ pub fn spawn(
             writer.events.failed(error);
         }
     })?;
-    Ok((WalHandle { sender }, thread))
+    Ok((handle, thread))
 }
 
 /// What one group asks for besides its records.
@@ -86,28 +97,65 @@ struct Group {
     stop: bool,
 }
 
-struct WalWriter<E> {
+/// The log and its mailbox. [`spawn`] gives it a thread; whoever has none to give takes a
+/// [`turn`](Self::turn) at a time.
+pub struct WalWriter<E> {
     wal: Wal,
     inbox: Receiver<WalMessage>,
     events: E,
     metrics: WalMetrics,
+    /// `Stop` was served: nothing is taken any more.
+    stopped: bool,
 }
 
 impl<E: WalEvents> WalWriter<E> {
+    /// Serves one group of what waits, without waiting for more; `false` when nothing waits or
+    /// the log was stopped.
+    ///
+    /// # Errors
+    /// What the log's thread would end with and report; the log must be dropped.
+    pub fn turn(&mut self) -> Result<bool, WalError> {
+        if self.stopped {
+            return Ok(false);
+        }
+        let Ok(first) = self.inbox.try_recv() else { return Ok(false) };
+        self.serve(first)?;
+        if self.stopped {
+            self.sync_rest()?;
+        }
+        Ok(true)
+    }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.inbox.len()
+    }
+
     fn run(&mut self) -> Result<(), WalError> {
         while let Ok(first) = self.inbox.recv() {
-            let group = self.collect(first)?;
-            self.commit(&group)?;
-            if let Some(ready_number) = group.ready_number {
-                self.events.persisted(ready_number);
-            }
-            if let Some(index) = group.release {
-                self.wal.release(index)?;
-            }
-            if group.stop {
+            self.serve(first)?;
+            if self.stopped {
                 break;
             }
         }
+        self.sync_rest()
+    }
+
+    /// Writes and answers the group that begins with `first`.
+    fn serve(&mut self, first: WalMessage) -> Result<(), WalError> {
+        let group = self.collect(first)?;
+        self.commit(&group)?;
+        if let Some(ready_number) = group.ready_number {
+            self.events.persisted(ready_number);
+        }
+        if let Some(index) = group.release {
+            self.wal.release(index)?;
+        }
+        self.stopped = group.stop;
+        Ok(())
+    }
+
+    fn sync_rest(&mut self) -> Result<(), WalError> {
         if self.wal.is_dirty() { self.sync() } else { Ok(()) }
     }
 

@@ -55,7 +55,6 @@
 
 mod actor;
 mod codec;
-mod disk;
 mod error;
 mod keeper;
 mod log;
@@ -68,11 +67,9 @@ mod segment;
 mod writer;
 
 #[cfg(test)]
-mod sim_disk;
-#[cfg(test)]
 mod tests;
 
-pub use actor::{WalHandle, spawn};
+pub use actor::{WalHandle, WalWriter, spawn, writer};
 pub use error::WalError;
 pub use log::Wal;
 pub use messages::{
