@@ -28,6 +28,8 @@ pub mod peer_transport;
 pub mod proposer;
 pub mod raft_node;
 pub mod shared;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod snapshot;
 pub mod wal_writer;
 pub mod watch_hub;

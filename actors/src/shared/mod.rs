@@ -1,8 +1,9 @@
 //! What the actors share: mailboxes, supervision, the error table, published
-//! snapshots. Nothing here makes a decision about data.
+//! snapshots, file operations. Nothing here makes a decision about data.
 
 mod clock;
 pub mod codec;
+pub(crate) mod disk;
 mod error;
 mod mailbox;
 mod published;

@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::WalError;
-use super::disk::{Disk, DiskFile};
 use super::segment::{SPARE_SUFFIX, TEMPORARY_SUFFIX};
+use crate::shared::disk::{Disk, DiskFile};
 
 /// Bytes of one write while a segment is filled with zeros.
 const FILL_BYTES: usize = 1 << 20;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use raft::eraftpb::{Entry, HardState};
 
-use super::disk::Disk;
 use super::keeper::Keeper;
 use super::record::{self, ENTRY_HEAD_BYTES_MAX, FORMAT_VERSION, HEADER_BYTES, Kind, Metadata};
 use super::segment::{self, PAGE_BYTES};
 use super::writer::{RecordStart, SegmentWriter};
 use super::{Append, Identity, SnapshotMarker, WalError, WalOptions};
+use crate::shared::disk::Disk;
 
 /// An entries record is closed when its payload has reached this.
 const BATCH_BYTES_MAX: usize = 1 << 20;

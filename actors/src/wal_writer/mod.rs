@@ -55,7 +55,6 @@
 
 mod actor;
 mod codec;
-mod disk;
 mod error;
 mod keeper;
 mod log;
@@ -67,8 +66,6 @@ mod replay;
 mod segment;
 mod writer;
 
-#[cfg(test)]
-mod sim_disk;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{Disk, DiskFile, RealDisk};
 use super::keeper::{Keeper, Pool, ThreadKeeper};
 use super::log::{Closed, State};
 use super::record::{self, FORMAT_VERSION, HEADER_BYTES, Kind, Metadata, NoRecord};
@@ -11,6 +10,7 @@ use super::replay::Replay;
 use super::segment::{self, PAGE_BYTES};
 use super::writer::SegmentWriter;
 use super::{Identity, Recovered, SnapshotMarker, TailCut, Wal, WalError, WalOptions};
+use crate::shared::disk::{Disk, DiskFile, RealDisk};
 
 /// Whether `dir` holds a log.
 pub fn exists(dir: &Path) -> bool {

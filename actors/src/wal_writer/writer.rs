@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::WalError;
-use super::disk::DiskFile;
 use super::record::{self, HEADER_BYTES, Kind, Place};
 use super::recovery::Tail;
 use super::segment::PAGE_BYTES;
+use crate::shared::disk::DiskFile;
 
 /// The buffer gives memory back when a group was larger than this.
 const BUFFER_BYTES_MAX: usize = 4 << 20;

@@ -51,12 +51,12 @@ fn check_promise(disk: &SimDisk, offset: u64, last_group: u64, what: &str) {
 #[test]
 fn every_flipped_bit_is_an_error_or_costs_the_last_group_at_most() {
     let (disk, path, [_, second, third]) = three_groups();
-    let good = disk.content(&path);
+    let good = disk.content(&path).unwrap();
     for offset in 0..third + 64 {
         for bit in 0..8 {
             let mut bytes = good.clone();
             bytes[offset as usize] ^= 1 << bit;
-            disk.set_content(&path, bytes);
+            disk.set_content(&path, bytes).unwrap();
             check_promise(&disk, offset, second, &format!("bit {bit} of byte {offset}"));
         }
     }
@@ -65,9 +65,9 @@ fn every_flipped_bit_is_an_error_or_costs_the_last_group_at_most() {
 #[test]
 fn a_file_that_was_truncated_anywhere_is_refused() {
     let (disk, path, _) = three_groups();
-    let good = disk.content(&path);
+    let good = disk.content(&path).unwrap();
     for length in 0..good.len() {
-        disk.set_content(&path, good[..length].to_vec());
+        disk.set_content(&path, good[..length].to_vec()).unwrap();
         match try_open(&disk, 0).err().unwrap() {
             WalError::Damaged { path: told, offset, .. } => {
                 assert_eq!(told, path);
@@ -81,11 +81,11 @@ fn a_file_that_was_truncated_anywhere_is_refused() {
 #[test]
 fn zeros_over_the_end_cost_the_last_group_at_most() {
     let (disk, path, [_, second, third]) = three_groups();
-    let good = disk.content(&path);
+    let good = disk.content(&path).unwrap();
     for from in 0..third {
         let mut bytes = good.clone();
         bytes[from as usize..].fill(0);
-        disk.set_content(&path, bytes);
+        disk.set_content(&path, bytes).unwrap();
         // What is whole up to the end of a record cannot be told from a log that ended there,
         // unless something else counts on it: here, that the state is sealed up to 4.
         match try_open(&disk.fork(), 4) {
@@ -129,12 +129,12 @@ fn segments() -> (SimDisk, Vec<PathBuf>) {
 #[test]
 fn damage_in_a_segment_that_others_follow_is_refused_even_in_its_last_group() {
     let (disk, files) = segments();
-    let good = disk.content(&files[1]);
+    let good = disk.content(&files[1]).unwrap();
     let end = good.iter().rposition(|&b| b != 0).unwrap();
     for offset in (0..=end).rev().step_by(13) {
         let mut bytes = good.clone();
         bytes[offset] ^= 0x10;
-        disk.set_content(&files[1], bytes.clone());
+        disk.set_content(&files[1], bytes.clone()).unwrap();
         let flipped = match try_open(&disk, 0) {
             Err(error) => Some(error),
             Ok((_, recovered)) => {
@@ -144,7 +144,7 @@ fn damage_in_a_segment_that_others_follow_is_refused_even_in_its_last_group() {
         };
         bytes[offset & !7..].fill(0);
         let changed = std::iter::zip(&bytes, &good).position(|(a, b)| a != b).unwrap() as u64;
-        disk.set_content(&files[1], bytes);
+        disk.set_content(&files[1], bytes).unwrap();
         let zeroed = try_open(&disk, 0).err();
         assert!(zeroed.is_some());
         for error in flipped.into_iter().chain(zeroed) {
@@ -163,12 +163,12 @@ fn damage_in_a_segment_that_others_follow_is_refused_even_in_its_last_group() {
 fn a_missing_segment_is_refused() {
     let (disk, files) = segments();
     let gone = disk.fork();
-    crate::wal_writer::disk::Disk::remove(&gone, &files[1]).unwrap();
+    crate::shared::disk::Disk::remove(&gone, &files[1]).unwrap();
     let error = try_open(&gone, 0).err().unwrap();
     assert!(matches!(error, WalError::MissingSegment { sequence: 2, .. }), "{error}");
 
     let gone = disk.fork();
-    crate::wal_writer::disk::Disk::remove(&gone, &files[0]).unwrap();
+    crate::shared::disk::Disk::remove(&gone, &files[0]).unwrap();
     let error = try_open(&gone, 0).err().unwrap();
     assert!(matches!(error, WalError::StartsTooLate { after: 0, .. }), "{error}");
 }
@@ -182,7 +182,7 @@ fn a_segment_of_another_member_is_refused() {
     for index in 1..=10 {
         put(&mut wal, vec![entry(index, 1, 1500)], None);
     }
-    disk.set_content(&files[2], other.content(&files[2]));
+    disk.set_content(&files[2], other.content(&files[2]).unwrap()).unwrap();
     let text = try_open(&disk, 0).err().unwrap().to_string();
     assert!(text.contains("belongs to member 22 of cluster c1"), "{text}");
 }
@@ -190,7 +190,7 @@ fn a_segment_of_another_member_is_refused() {
 #[test]
 fn a_copy_of_another_segment_is_refused() {
     let (disk, files) = segments();
-    disk.set_content(&files[2], disk.content(&files[1]));
+    disk.set_content(&files[2], disk.content(&files[1]).unwrap()).unwrap();
     let error = try_open(&disk, 0).err().unwrap();
     assert!(matches!(&error, WalError::Damaged { offset: 0, path, .. } if *path == files[2]));
 }
@@ -198,14 +198,14 @@ fn a_copy_of_another_segment_is_refused() {
 #[test]
 fn a_newer_format_is_refused_by_name() {
     let (disk, path, _) = three_groups();
-    let mut bytes = disk.content(&path);
+    let mut bytes = disk.content(&path).unwrap();
     // A future metadata record: its version, then fields that this program cannot know.
     let mut metadata = vec![0u8; record::HEADER_BYTES];
     metadata.extend([250, 1, 2, 3, 4, 5, 6, 7]);
     let place = Place { sequence: 1, epoch: 0, offset: 0, group_start: 0 };
     record::seal(&mut metadata, Kind::Metadata, place).unwrap();
     bytes[..metadata.len()].copy_from_slice(&metadata);
-    disk.set_content(&path, bytes);
+    disk.set_content(&path, bytes).unwrap();
     let text = try_open(&disk, 0).err().unwrap().to_string();
     assert!(text.contains("format version 250") && text.contains("up to version 1"), "{text}");
 }
@@ -213,13 +213,13 @@ fn a_newer_format_is_refused_by_name() {
 /// Puts a record of our own making behind the records of a log.
 fn append_raw(kind: Kind, payload: &[u8]) -> WalError {
     let (disk, path, [_, _, end]) = three_groups();
-    let mut bytes = disk.content(&path);
+    let mut bytes = disk.content(&path).unwrap();
     let mut raw = vec![0u8; record::HEADER_BYTES];
     raw.extend(payload);
     let place = Place { sequence: 1, epoch: 0, offset: end, group_start: end };
     record::seal(&mut raw, kind, place).unwrap();
     bytes[end as usize..end as usize + raw.len()].copy_from_slice(&raw);
-    disk.set_content(&path, bytes);
+    disk.set_content(&path, bytes).unwrap();
     try_open(&disk, 0).err().unwrap()
 }
 
@@ -256,19 +256,19 @@ fn records_that_hold_but_make_no_sense_are_refused_and_not_cut() {
 #[test]
 fn a_refused_log_is_left_as_it_was() {
     let (disk, path, _) = three_groups();
-    let mut bytes = disk.content(&path);
+    let mut bytes = disk.content(&path).unwrap();
     bytes[200] ^= 1;
-    disk.set_content(&path, bytes.clone());
+    disk.set_content(&path, bytes.clone()).unwrap();
     assert!(try_open(&disk, 0).is_err());
     assert!(try_open(&disk, 50).is_err());
-    assert!(disk.content(&path) == bytes);
+    assert!(disk.content(&path).unwrap() == bytes);
 }
 
 #[test]
 fn any_bytes_at_all_are_read_without_a_panic() {
     use proptest::prelude::*;
     let (disk, path, _) = three_groups();
-    let good = disk.content(&path);
+    let good = disk.content(&path).unwrap();
     proptest!(ProptestConfig::with_cases(300), |(
         noise in prop::collection::vec(any::<u8>(), 0..600),
         at in 0usize..700,
@@ -277,7 +277,7 @@ fn any_bytes_at_all_are_read_without_a_panic() {
         let mut bytes = good.clone();
         bytes[at..at + noise.len()].copy_from_slice(&noise);
         crate::wal_writer::fuzz_segment(&bytes);
-        disk.set_content(&path, bytes);
+        disk.set_content(&path, bytes).unwrap();
         let _ = try_open(&disk, 0);
     });
 }

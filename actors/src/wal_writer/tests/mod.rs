@@ -12,8 +12,8 @@ use raft::eraftpb::{Entry, HardState};
 
 use super::keeper::{Keeper, Pool};
 use super::recovery::{create_on, open_behind_on, open_on};
-use super::sim_disk::SimDisk;
 use super::{Append, Identity, Recovered, SnapshotMarker, Wal, WalError, WalOptions};
+use crate::sim::SimDisk;
 
 const IDENTITY: Identity = Identity { cluster_id: 0xc1, member_id: 0x11 };
 

@@ -169,7 +169,7 @@ fn entries_larger_than_a_segment_get_one_of_their_own() {
     assert_eq!(recovered.entries[..4], written);
     assert_eq!(indexes(&recovered), [1, 2, 3, 4, 5, 6]);
     wal.release(6).unwrap();
-    assert!(disk.files(".spare").iter().all(|path| disk.content(path).len() == 4096));
+    assert!(disk.files(".spare").iter().all(|path| disk.content(path).unwrap().len() == 4096));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn a_torn_tail_is_cut_overwritten_and_reported() {
         let Some(cut) = recovered.cut else { continue };
         cuts += 1;
         assert!(cut.offset as usize >= end && cut.bytes > 0);
-        let content = disk.content(&cut.path);
+        let content = disk.content(&cut.path).unwrap();
         // The hard state that begins the next epoch is 32 bytes long.
         let end = (cut.offset + cut.bytes).max(cut.offset + 32) as usize;
         let zeroed = cut.offset as usize + 32..end;

@@ -85,6 +85,40 @@ fn requests_are_answered_in_order_and_survive() {
 }
 
 #[test]
+fn without_a_thread_a_turn_serves_one_group() {
+    let (persisted, answers) = bounded(10);
+    let (failed, failures) = bounded(1);
+    let disk = SimDisk::new();
+    let metrics = WalMetrics::new(&Registry::new()).unwrap();
+    let report = Report { persisted, failed };
+    let (handle, mut writer) = wal_writer::writer(create(&disk, 1 << 16), 64, report, metrics);
+    assert!(!writer.turn().unwrap(), "nothing waits");
+    for index in 1..=3 {
+        handle.send(request(index)).unwrap();
+    }
+    assert_eq!(writer.waiting(), 3);
+    let (syncs, _) = disk.syncs_and_writes();
+    assert!(writer.turn().unwrap());
+    assert_eq!((writer.waiting(), disk.syncs_and_writes().0), (0, syncs + 1));
+    assert_eq!(answers.try_iter().collect::<Vec<_>>(), [3]);
+    handle.send(WalMessage::Stop).unwrap();
+    handle.send(request(4)).unwrap();
+    assert!(writer.turn().unwrap());
+    assert!(!writer.turn().unwrap(), "it was stopped");
+    drop(writer);
+    disk.crash(1);
+    let (wal, recovered) = open(&disk, 0);
+    assert_eq!(indexes(&recovered), [1, 2, 3]);
+    let report = Report { persisted: bounded(1).0, failed: bounded(1).0 };
+    let metrics = WalMetrics::new(&Registry::new()).unwrap();
+    let (handle, mut writer) = wal_writer::writer(wal, 64, report, metrics);
+    disk.fail_after(0);
+    handle.send(request(4)).unwrap();
+    assert!(matches!(writer.turn(), Err(WalError::Io { .. })));
+    assert!(failures.is_empty(), "who takes the turn has the error");
+}
+
+#[test]
 fn the_first_failure_is_reported_and_ends_the_thread() {
     let disk = SimDisk::default();
     let running = start(create(&disk, 1 << 16));

@@ -1,7 +1,7 @@
-//! The few file operations that the log needs, as a trait: the real disk here, and a simulated
-//! one that loses power in the tests.
+//! The few file operations that the log and the checkpoints need, as a trait: the real disk
+//! here, and a simulated one that loses power.
 //!
-//! The ordering rules that the log relies on, and that the twin enforces: what was written is
+//! The ordering rules that both rely on, and that the twin enforces: what was written is
 //! durable after `sync_data` of that file; a name that was made, changed or removed is so for
 //! good after `sync_dir`. Before that, a power cut may keep or lose any part of it, sector by
 //! sector.
@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 
 /// Names of files.
-pub(super) trait Disk: Send + Sync {
+pub(crate) trait Disk: Send + Sync {
     /// Makes the directory and those above it.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes an empty file. It must not exist.
@@ -27,7 +27,7 @@ pub(super) trait Disk: Send + Sync {
 }
 
 /// One open file.
-pub(super) trait DiskFile: Send {
+pub(crate) trait DiskFile: Send {
     fn len(&self) -> io::Result<u64>;
     /// Fills `buffer` from `offset`; an error if the file ends before.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
@@ -42,9 +42,9 @@ pub(super) trait DiskFile: Send {
 }
 
 /// The operating system's files.
-pub(super) struct RealDisk {
+pub(crate) struct RealDisk {
     /// Syncs do nothing. For throw-away data only.
-    pub(super) unsafe_no_fsync: bool,
+    pub(crate) unsafe_no_fsync: bool,
 }
 
 struct RealFile {

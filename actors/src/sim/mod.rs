@@ -1,0 +1,13 @@
+//! What a simulation of a whole cluster needs of a member: a disk in memory that loses power.
+//!
+//! Owns nothing of a running member and takes no part in one: production code does not know
+//! that this room is here. Nothing in it depends on time, on threads or on addresses; what is
+//! left to chance is decided by a seed.
+
+mod disk;
+mod inode;
+
+#[cfg(test)]
+mod tests;
+
+pub use disk::SimDisk;
