@@ -35,6 +35,7 @@ mod wire;
 pub use actor::{PeerEdges, PeerTransport};
 pub use messages::{Notice, PeerMessage, PeerStatus};
 pub use metrics::PeerMetrics;
+pub use queue::Lane;
 pub use service::{PeerService, Questions, ServiceEdges};
 pub use settings::PeerSettings;
 pub use snapshot_lane::SnapshotSource;

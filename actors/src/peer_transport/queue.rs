@@ -15,8 +15,8 @@ pub(super) const PARCEL_BYTES: usize = 1 << 20;
 const PARCEL_MESSAGES: usize = 1024;
 
 /// Which way a message takes to its member, so that the large never delays the urgent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
     /// Heartbeats, elections, read indexes, and their answers: small, and late is lost.
     Urgent,
     /// Entries and their acknowledgements.
@@ -27,7 +27,7 @@ pub(super) enum Lane {
 
 impl Lane {
     /// The lane of a kind of message; `None` for what raft tells itself only.
-    pub(super) fn of(kind: MessageType) -> Option<Self> {
+    pub fn of(kind: MessageType) -> Option<Self> {
         match kind {
             MessageType::MsgAppend | MessageType::MsgAppendResponse | MessageType::MsgPropose => {
                 Some(Self::Bulk)

@@ -131,7 +131,7 @@ impl SnapshotLane {
         };
         let export = self.source.export().await.map_err(|e| failed("cannot export", &e))?;
         let index = export.index();
-        place(&mut message, &export)?;
+        export.place(&mut message).map_err(LinkError::Broken)?;
         tracing::info!(
             { "remote-peer-id" = format!("{:x}", self.basics.peer), index,
               size = export.size_hint() },
@@ -197,21 +197,6 @@ struct Sent {
     index: u64,
     bytes: u64,
     took: std::time::Duration,
-}
-
-/// Makes the message speak of the state that goes with it. raft allows a newer one than
-/// it asked for.
-fn place(message: &mut Message, export: &Export) -> Result<(), LinkError> {
-    let metadata = message.mut_snapshot().mut_metadata();
-    if export.index() < metadata.index {
-        let text = format!("the state is at {}, raft at {}", export.index(), metadata.index);
-        return Err(LinkError::Broken(text));
-    }
-    metadata.index = export.index();
-    metadata.term = export.term();
-    metadata.conf_state = Some(export.conf_state());
-    message.mut_snapshot().clear_data();
-    Ok(())
 }
 
 /// Makes the pieces on a thread of their own, as they are taken.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use raft::eraftpb::ConfState;
+use raft::eraftpb::{ConfState, Message};
 use tokio::sync::Semaphore;
 
 use super::stream::{Encoder, Head};
@@ -68,6 +68,23 @@ impl Export {
     /// The members at that index, as raft counts them.
     pub fn conf_state(&self) -> ConfState {
         self.view.cluster().conf_state()
+    }
+
+    /// Makes a snapshot message speak of this state. raft allows a newer one than it
+    /// asked for.
+    ///
+    /// # Errors
+    /// When this state is older.
+    pub fn place(&self, message: &mut Message) -> Result<(), String> {
+        let metadata = message.mut_snapshot().mut_metadata();
+        if self.index() < metadata.index {
+            return Err(format!("the state is at {}, raft at {}", self.index(), metadata.index));
+        }
+        metadata.index = self.index();
+        metadata.term = self.term();
+        metadata.conf_state = Some(self.conf_state());
+        message.mut_snapshot().clear_data();
+        Ok(())
     }
 
     /// About how many bytes the pieces will be in all.

@@ -1,0 +1,30 @@
+//! Clients: they ask, wait, give up, and try again, as real ones do.
+
+mod keyed;
+
+use castd_check::Evidence;
+pub(crate) use keyed::KeyClient;
+
+use crate::door::{CallId, Failure, Reply};
+use crate::world::World;
+
+/// Someone who uses the cluster. `number` is the client's own.
+pub(crate) trait Client {
+    /// It does what it has planned.
+    fn wake(&mut self, world: &mut World, number: usize, token: u64);
+
+    /// It hears what became of a call.
+    fn answer(
+        &mut self,
+        world: &mut World,
+        number: usize,
+        call: CallId,
+        outcome: Result<Reply, Failure>,
+    );
+
+    /// It is to begin nothing new.
+    fn retire(&mut self);
+
+    /// It adds what it was told.
+    fn testify(&mut self, evidence: &mut Evidence);
+}

@@ -1,0 +1,86 @@
+//! What faults do to the world.
+
+use super::World;
+use super::events::Event;
+use super::lives::Ending;
+use crate::weather::Fault;
+
+impl World {
+    /// A fault begins, or ends.
+    pub(crate) fn fault(&mut self, fault: Fault) {
+        self.story.tell(self.now, || format!("== {fault:?}"));
+        match fault {
+            Fault::Cut(ways) => {
+                self.watchman.count("network cut");
+                self.network.cut.extend(ways);
+            }
+            Fault::Mend(ways) => self.network.cut.retain(|way| !ways.contains(way)),
+            Fault::CutOff(id) => {
+                self.watchman.count("clients cut off");
+                self.network.cut_off.insert(id);
+            }
+            Fault::Rejoin(id) => {
+                self.network.cut_off.remove(&id);
+            }
+            Fault::Kill(id, down) => self.end_for(id, Ending::Kill, "process killed", down),
+            Fault::PowerCut(id, down) => self.end_for(id, Ending::PowerCut, "power cut", down),
+            Fault::Pause(id) => self.pause(id),
+            Fault::Resume(id) => self.resume(id),
+            Fault::Stall(id, span) => {
+                let until = self.now + span;
+                self.on_disk(id, "disk stalled", |member| member.stalled_until = until);
+            }
+            Fault::Slow(id, times) => {
+                self.on_disk(id, "disk slow", |member| member.slowness = times.max(1));
+            }
+            Fault::Full(id, bytes) => self.on_disk(id, "disk full", |member| {
+                member.disk_ails = true;
+                member.disk.limit_bytes(bytes);
+            }),
+            Fault::Room(id) => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.disk_ails = false;
+                    member.disk.lift_limit();
+                }
+            }
+            Fault::Jump(id, ms) => {
+                self.on_disk(id, "clock jumped", |member| member.clock.jumped_ms += ms);
+            }
+        }
+    }
+
+    fn on_disk(
+        &mut self,
+        id: u64,
+        what: &'static str,
+        act: impl FnOnce(&mut crate::member::Member),
+    ) {
+        if let Some(member) = self.members.get_mut(&id) {
+            act(member);
+            self.watchman.count(what);
+        }
+    }
+
+    fn end_for(&mut self, id: u64, ending: Ending, what: &'static str, down: u64) {
+        let running = self.members.get(&id).is_some_and(|member| member.process.is_some());
+        if running {
+            self.watchman.count(what);
+            self.end(id, ending);
+            self.after(down, Event::Start { member: id });
+        }
+    }
+
+    fn pause(&mut self, id: u64) {
+        if let Some(member) = self.members.get_mut(&id).filter(|member| member.is_up()) {
+            member.paused = true;
+            self.watchman.count("process paused");
+        }
+    }
+
+    fn resume(&mut self, id: u64) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.paused = false;
+            self.wake(id);
+        }
+    }
+}
