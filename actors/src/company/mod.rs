@@ -13,6 +13,7 @@
 //! Compactor and PeerTransport, another one WatchHub: hops inside an arbiter
 //! cost no wake-up, and a burst of events does not delay consensus.
 
+mod data_dir;
 mod desk;
 mod door;
 mod force_new;
@@ -24,9 +25,13 @@ mod open_tests;
 mod questions;
 mod start;
 
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use data_dir::DataDir;
 pub use desk::Desk;
 pub use door::Company;
 pub use leases::LeaseInfo;
 pub use members::MembershipRules;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use open::open_in;
 pub use open::{Begin, OpenError, Opened, open};
 pub use start::{CompanyConfig, Running, StartError, WatchThreads, start};

@@ -224,7 +224,7 @@ pub fn start(opened: Opened, config: &CompanyConfig) -> Result<(Company, Running
     )?;
     let seal_events = SealToMvcc { mvcc: mvcc.clone(), fatal: FatalReport::clone(&fatal) };
     let checkpointer = Checkpointer::start(
-        Box::new(opened.checkpoints),
+        opened.checkpoints,
         Box::new(seal_events),
         CheckpointMetrics::register(registry)?,
         &CheckpointerOptions::default(),
