@@ -42,9 +42,9 @@ impl SledStore {
     /// # Errors
     /// When the directory cannot be used, or the manifest is damaged or of a newer format.
     pub fn open(dir: &Path, options: SledStoreOptions) -> Result<Self, StoreError> {
-        let SledStoreOptions { volume_bytes, rewrite_bytes, bytes_per_second_max } = options;
+        let SledStoreOptions { volume_bytes, rewrite_bytes, .. } = options;
         let place = Place::new(Arc::new(RealDisk { unsafe_no_fsync: false }), dir);
-        let volumes = SledVolumes { root: dir.to_owned(), bytes_per_second_max };
+        let volumes = SledVolumes { root: dir.to_owned(), options };
         let limits = Limits { volume_bytes, rewrite_bytes };
         VolumeStore::open(place, Box::new(volumes), limits).map(Self)
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::SledStoreOptions;
 use super::StoreError;
 use super::paced::{PacedWriter, forget_cached};
 use super::stage::{self, CONF, DB, Stage};
@@ -24,7 +25,7 @@ use super::volume::{
 #[derive(Debug)]
 pub(super) struct SledVolumes {
     pub(super) root: PathBuf,
-    pub(super) bytes_per_second_max: u64,
+    pub(super) options: SledStoreOptions,
 }
 
 impl SledVolumes {
@@ -41,7 +42,7 @@ impl Volumes for SledVolumes {
         let stage = Stage::set(&self.root)?;
         let engine = Engine::open(&stage, segment_bytes, &dir)?;
         grow(&engine, survey.pieces)?;
-        let bytes_per_second_max = self.bytes_per_second_max;
+        let bytes_per_second_max = self.options.bytes_per_second_max;
         Ok(Box::new(NewDatabase { dir, segment_bytes, bytes_per_second_max, engine, stage }))
     }
 
