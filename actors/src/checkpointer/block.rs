@@ -95,10 +95,10 @@ fn decode_piece(volume: u64, index: u32, piece: &[u8]) -> Result<PieceHeader, St
 
 /// A whole block as it was given.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) first: RevisionKey,
-    pub(super) last: RevisionKey,
-    pub(super) bytes: Bytes,
+pub(crate) struct Block {
+    pub(crate) first: RevisionKey,
+    pub(crate) last: RevisionKey,
+    pub(crate) bytes: Bytes,
 }
 
 /// Puts pieces together again, in the order of their numbers.

@@ -21,12 +21,12 @@ pub(super) struct Extent {
 
 /// The limits a plan keeps to.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// A volume is not filled beyond this.
-    pub(super) volume_bytes: u64,
+    pub(crate) volume_bytes: u64,
     /// At most this much of old, live content is rewritten in a paced seal because of
     /// dead bytes (but always at least one volume).
-    pub(super) rewrite_bytes: u64,
+    pub(crate) rewrite_bytes: u64,
 }
 
 /// A range to be written anew, from the state in memory.

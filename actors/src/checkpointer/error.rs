@@ -83,14 +83,14 @@ pub enum StoreError {
 
 impl StoreError {
     /// For `map_err`: names the action and the path that an I/O error belongs to.
-    pub(super) fn io<'a>(
+    pub(crate) fn io<'a>(
         action: &'static str,
         path: &'a Path,
     ) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
-    pub(super) fn damaged(volume: &Path, block: Option<u32>, reason: impl Into<String>) -> Self {
+    pub(crate) fn damaged(volume: &Path, block: Option<u32>, reason: impl Into<String>) -> Self {
         Self::VolumeDamaged { volume: volume.to_owned(), block, reason: reason.into() }
     }
 }

@@ -6,11 +6,8 @@
 //! It is replaced as a whole: written beside itself, fsynced, renamed, directory fsynced.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
-use super::disk::sync_directory;
+use super::place::Place;
 use super::volume::VolumeEntry;
 use super::{RevisionKey, StoreError};
 use crate::shared::codec;
@@ -104,48 +101,38 @@ fn check(manifest: &Manifest) -> Result<(), String> {
     }
 }
 
-pub(super) fn path_in(dir: &Path) -> PathBuf {
-    dir.join(NAME)
-}
-
 /// Reads the manifest of a directory; `None` where there is none.
-pub(super) fn read(dir: &Path) -> Result<Option<Manifest>, StoreError> {
-    let path = path_in(dir);
-    let file = match std::fs::read(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(StoreError::io("read", &path)(e)),
-    };
+pub(super) fn read(place: &Place) -> Result<Option<Manifest>, StoreError> {
+    let Some(file) = place.read(NAME)? else { return Ok(None) };
+    let path = place.path(NAME);
     decode(&file).map(Some).map_err(|e| match e {
         Unreadable::Damaged(reason) => StoreError::ManifestDamaged { path, reason },
         Unreadable::Newer(found) => StoreError::NewerFormat { path, found, supported: FORMAT },
     })
 }
 
+/// The length in bytes of the manifest in force.
+pub(super) fn length(place: &Place) -> Result<u64, StoreError> {
+    place.length(NAME)
+}
+
 /// Writes the manifest beside the one in force and fsyncs it; gives its length in bytes.
-pub(super) fn prepare(dir: &Path, manifest: &Manifest) -> Result<u64, StoreError> {
+pub(super) fn prepare(place: &Place, manifest: &Manifest) -> Result<u64, StoreError> {
     let bytes = encode(manifest).map_err(StoreError::Caller)?;
-    let path = dir.join(NAME_UNFINISHED);
-    File::create(&path)
-        .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-        .map_err(StoreError::io("write", &path))?;
+    place.remove(NAME_UNFINISHED)?;
+    place.write(NAME_UNFINISHED, &bytes)?;
     Ok(bytes.len() as u64)
 }
 
 /// Puts the prepared manifest in force; durable when it returns.
-pub(super) fn put_in_force(dir: &Path) -> Result<(), StoreError> {
-    let path = path_in(dir);
-    std::fs::rename(dir.join(NAME_UNFINISHED), &path).map_err(StoreError::io("replace", &path))?;
-    sync_directory(dir)
+pub(super) fn put_in_force(place: &Place) -> Result<(), StoreError> {
+    place.replace(NAME_UNFINISHED, NAME)?;
+    place.sync()
 }
 
 /// Removes what a crash may have left beside the manifest.
-pub(super) fn sweep(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join(NAME_UNFINISHED);
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(e)),
-        _ => Ok(()),
-    }
+pub(super) fn sweep(place: &Place) -> Result<(), StoreError> {
+    place.remove(NAME_UNFINISHED)
 }
 
 /// Fuzz entry: any bytes as a manifest, as a file and as the payload behind a right CRC.
@@ -161,6 +148,7 @@ pub fn fuzz_manifest(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpointer::tests::real_place;
     use crate::checkpointer::volume::FileSeal;
 
     const PREFIX_BYTES: usize = MAGIC.len() + 4;
@@ -189,11 +177,12 @@ mod tests {
     #[test]
     fn comes_back_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(dir.path()).unwrap(), None);
-        prepare(dir.path(), &example()).unwrap();
-        assert_eq!(read(dir.path()).unwrap(), None, "prepared is not in force");
-        put_in_force(dir.path()).unwrap();
-        assert_eq!(read(dir.path()).unwrap(), Some(example()));
+        let place = real_place(dir.path());
+        assert_eq!(read(&place).unwrap(), None);
+        prepare(&place, &example()).unwrap();
+        assert_eq!(read(&place).unwrap(), None, "prepared is not in force");
+        put_in_force(&place).unwrap();
+        assert_eq!(read(&place).unwrap(), Some(example()));
     }
 
     #[test]
@@ -217,8 +206,8 @@ mod tests {
         bytes[MAGIC.len()] = 9;
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
-        std::fs::write(path_in(dir.path()), bytes).unwrap();
-        let error = read(dir.path()).unwrap_err();
+        std::fs::write(dir.path().join(NAME), bytes).unwrap();
+        let error = read(&real_place(dir.path())).unwrap_err();
         assert!(matches!(error, StoreError::NewerFormat { found: 9, .. }), "{error}");
     }
 

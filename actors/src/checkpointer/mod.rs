@@ -23,23 +23,25 @@
 //! perhaps volumes that nobody names, which the next start sweeps away.
 
 mod actor;
-mod block;
-mod core;
-mod disk;
+pub(crate) mod block;
+pub(crate) mod core;
 mod error;
 mod manifest;
 mod messages;
 mod metrics;
+mod paced;
+pub(crate) mod place;
+mod sled_store;
+mod sled_volumes;
 mod stage;
-mod store;
-mod volume;
+pub(crate) mod store;
+pub(crate) mod volume;
 
 #[cfg(test)]
 mod tests;
 
 pub use actor::{Checkpointer, CheckpointerLink, CheckpointerOptions, SealRefused, Sealer, sealer};
 pub use block::fuzz_block;
-pub(crate) use disk::start_write_out;
 pub use error::StoreError;
 pub use manifest::fuzz_manifest;
 pub use messages::{
@@ -47,4 +49,5 @@ pub use messages::{
     LoadedMeta, Reclaim, RevisionKey, SealJob, Sealed,
 };
 pub use metrics::CheckpointMetrics;
-pub use store::{SledStore, SledStoreOptions};
+pub(crate) use paced::start_write_out;
+pub use sled_store::{SledStore, SledStoreOptions};

@@ -1,45 +1,26 @@
-//! The checkpoint store: volumes and the manifest that names them.
+//! The checkpoint store: which volumes there are, and the manifest that names them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::StoreError;
 use super::core::{Extent, Limits, Plan, Span, plan};
-use super::disk::sync_directory;
 use super::manifest::{self, Manifest};
 use super::messages::{
     CheckpointStore, LoadVisitor, LoadedMeta, Reclaim, RevisionKey, SealJob, Sealed,
 };
-use super::stage;
-use super::volume::{self, Survey, VolumeEntry, VolumeWriter};
+use super::place::Place;
+use super::volume::{self, Survey, VolumeEntry, VolumeWriter, Volumes};
 
-/// How a [`SledStore`] lays out and paces its writes.
-#[derive(Clone, Debug)]
-pub struct SledStoreOptions {
-    /// Blocks' bytes in a full volume. A seal and a load hold about three times this in
-    /// memory for a moment, beside the state itself.
-    pub volume_bytes: u64,
-    /// In a paced seal, at most so many live bytes are rewritten to free dead ones.
-    pub rewrite_bytes: u64,
-    /// A seal does not write to the disk faster than this, in bytes a second.
-    pub bytes_per_second_max: u64,
-}
-
-impl Default for SledStoreOptions {
-    fn default() -> Self {
-        Self { volume_bytes: 16 << 20, rewrite_bytes: 64 << 20, bytes_per_second_max: 64 << 20 }
-    }
-}
-
-/// A [`CheckpointStore`] on sled 0.34. One process at a time may have a directory open:
-/// the caller holds the lock of the data directory.
+/// Volumes of any kind, and the manifest that names them, in one directory of a disk. One
+/// process at a time may have it open.
 #[derive(Debug)]
-pub struct SledStore {
-    dir: PathBuf,
-    options: SledStoreOptions,
+pub(crate) struct VolumeStore {
+    place: Place,
+    volumes: Box<dyn Volumes>,
+    limits: Limits,
     /// What is in force on disk.
     manifest: Option<Manifest>,
     manifest_bytes: u64,
@@ -59,72 +40,59 @@ pub(super) enum Step {
     RetiredRemoved,
 }
 
-impl SledStore {
-    /// Opens the checkpoint in `dir` (made if it is not there) and sweeps away what a
-    /// crash left half done. Reads the manifest, but no volume yet: see
-    /// [`load`](CheckpointStore::load).
-    ///
-    /// # Errors
-    /// When the directory cannot be used, or the manifest is damaged or of a newer format.
-    pub fn open(dir: &Path, options: SledStoreOptions) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
-        let manifest = manifest::read(dir)?;
+impl VolumeStore {
+    /// Opens the checkpoint at `place` (made if it is not there) and sweeps away what a
+    /// crash left half done. Reads the manifest, but no volume yet.
+    pub(crate) fn open(
+        place: Place,
+        volumes: Box<dyn Volumes>,
+        limits: Limits,
+    ) -> Result<Self, StoreError> {
+        place.make()?;
+        let manifest = manifest::read(&place)?;
         let mut store = Self {
-            dir: dir.to_owned(),
-            options,
+            place,
+            volumes,
+            limits,
             manifest,
             manifest_bytes: 0,
             next_number: 1,
             #[cfg(test)]
             cut: super::tests::Cut::default(),
         };
-        stage::sweep(dir)?;
-        manifest::sweep(dir)?;
+        store.volumes.sweep()?;
+        manifest::sweep(&store.place)?;
         let highest = store.volumes_on_disk()?.last().copied();
-        let named = store.volumes().iter().map(|v| v.number).max();
+        let named = store.named().iter().map(|v| v.number).max();
         store.next_number = highest.max(named).unwrap_or(0) + 1;
         // Without a manifest nothing says that these volumes are rubbish: someone may have
         // lost the manifest. They go when the first seal is durable.
         if store.manifest.is_some() {
-            store.manifest_bytes = store.measure_manifest()?;
+            store.manifest_bytes = manifest::length(&store.place)?;
             store.remove_unnamed()?;
         }
         Ok(store)
     }
 
-    fn volumes(&self) -> &[VolumeEntry] {
+    fn named(&self) -> &[VolumeEntry] {
         self.manifest.as_ref().map_or(&[], |m| &m.volumes)
     }
 
     fn clean_floor(&self) -> i64 {
-        self.volumes().iter().map(|volume| volume.compact_revision).min().unwrap_or(i64::MAX)
+        self.named().iter().map(|volume| volume.compact_revision).min().unwrap_or(i64::MAX)
     }
 
     fn volumes_on_disk(&self) -> Result<BTreeSet<u64>, StoreError> {
-        let failed = |e| StoreError::io("list", &self.dir)(e);
-        let mut numbers = BTreeSet::new();
-        for entry in std::fs::read_dir(&self.dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            numbers.extend(name.to_str().and_then(volume::number_of));
-        }
-        Ok(numbers)
+        let names = self.place.names()?;
+        Ok(names.iter().filter_map(|name| volume::number_of(name)).collect())
     }
 
     fn remove_unnamed(&self) -> Result<(), StoreError> {
         let mut numbers = self.volumes_on_disk()?;
-        for named in self.volumes() {
+        for named in self.named() {
             numbers.remove(&named.number);
         }
-        for number in numbers {
-            let dir = volume::dir_of(&self.dir, number);
-            std::fs::remove_dir_all(&dir).map_err(StoreError::io("remove", &dir))?;
-        }
-        Ok(())
-    }
-
-    fn measure_manifest(&self) -> Result<u64, StoreError> {
-        let path = manifest::path_in(&self.dir);
-        std::fs::metadata(&path).map(|m| m.len()).map_err(StoreError::io("look at", &path))
+        numbers.into_iter().try_for_each(|number| self.volumes.remove(number))
     }
 
     /// What comes after the sealed revisions.
@@ -151,7 +119,7 @@ impl SledStore {
             return Plan { keep: Vec::new(), spans: lives.then_some(span).into_iter().collect() };
         }
         let old: Vec<Extent> = self
-            .volumes()
+            .named()
             .iter()
             .map(|volume| {
                 let live_bytes = job.source.live_bytes(volume.from, volume.to);
@@ -169,8 +137,7 @@ impl SledStore {
             live_bytes: new_bytes,
             stale: false,
         });
-        let SledStoreOptions { volume_bytes, rewrite_bytes, .. } = self.options;
-        plan(&old, new, job.reclaim, Limits { volume_bytes, rewrite_bytes })
+        plan(&old, new, job.reclaim, self.limits)
     }
 
     /// Visits a span twice: to see how many volumes it takes, and to write them.
@@ -180,7 +147,7 @@ impl SledStore {
         job: &SealJob,
         written: &mut Vec<VolumeEntry>,
     ) -> Result<(), StoreError> {
-        let mut surveys = survey(job, span, self.options.volume_bytes)?.into_iter();
+        let mut surveys = survey(job, span, self.limits.volume_bytes)?.into_iter();
         let mut open: Option<VolumeWriter> = None;
         job.source.visit(span.from, span.to, &mut |first, last, bytes| {
             let mut writer = match (open.take(), &mut surveys) {
@@ -208,24 +175,24 @@ impl SledStore {
             survey.ok_or_else(|| StoreError::Caller("the view grew during a seal".to_owned()))?;
         let number = self.next_number;
         self.next_number += 1;
-        VolumeWriter::begin(&self.dir, number, survey)
+        VolumeWriter::begin(self.volumes.as_ref(), number, survey)
     }
 
     fn finish_volume(&mut self, writer: VolumeWriter) -> Result<VolumeEntry, StoreError> {
-        let entry = writer.finish(self.options.bytes_per_second_max)?;
+        let entry = writer.finish()?;
         self.reach(Step::VolumeWritten)?;
-        volume::read(&self.dir, &entry, &mut |_| Ok(()))?;
+        self.volumes.read(&entry, &mut |_| Ok(()))?;
         self.reach(Step::VolumeVerified)?;
         Ok(entry)
     }
 
     /// Puts the next manifest in force: from here on the new copy is the sealed one.
     fn commit(&mut self, next: Manifest) -> Result<(), StoreError> {
-        sync_directory(&self.dir)?;
+        self.place.sync()?;
         self.reach(Step::VolumesNamedOnDisk)?;
-        self.manifest_bytes = manifest::prepare(&self.dir, &next)?;
+        self.manifest_bytes = manifest::prepare(&self.place, &next)?;
         self.reach(Step::ManifestPrepared)?;
-        manifest::put_in_force(&self.dir)?;
+        manifest::put_in_force(&self.place)?;
         self.manifest = Some(next);
         self.reach(Step::ManifestInForce)
     }
@@ -242,7 +209,7 @@ impl SledStore {
     }
 }
 
-impl CheckpointStore for SledStore {
+impl CheckpointStore for VolumeStore {
     fn sealed(&self) -> Option<LoadedMeta> {
         self.manifest.as_ref().map(|manifest| LoadedMeta {
             applied_index: manifest.applied_index,
@@ -256,7 +223,7 @@ impl CheckpointStore for SledStore {
     fn load(&mut self, visit: LoadVisitor<'_>) -> Result<Option<LoadedMeta>, StoreError> {
         let Some(manifest) = &self.manifest else { return Ok(None) };
         for entry in &manifest.volumes {
-            volume::read(&self.dir, entry, &mut |b| visit(b.first, b.last, b.bytes))?;
+            self.volumes.read(entry, &mut |b| visit(b.first, b.last, b.bytes))?;
         }
         Ok(self.sealed())
     }
@@ -271,8 +238,8 @@ impl CheckpointStore for SledStore {
         }
         let volumes_written = written.len();
         let volume_bytes: u64 = written.iter().map(VolumeEntry::disk_bytes).sum();
-        let retired = self.volumes().len() - plan.keep.len();
-        let mut volumes: Vec<_> = plan.keep.iter().map(|&i| self.volumes()[i].clone()).collect();
+        let retired = self.named().len() - plan.keep.len();
+        let mut volumes: Vec<_> = plan.keep.iter().map(|&i| self.named()[i].clone()).collect();
         volumes.extend(written);
         volumes.sort_by_key(|volume| volume.from);
         self.commit(Manifest {
@@ -290,7 +257,7 @@ impl CheckpointStore for SledStore {
             applied_term: job.applied_term,
             bytes_written: volume_bytes + self.manifest_bytes,
             took,
-            volumes: self.volumes().len(),
+            volumes: self.named().len(),
             volumes_written,
             volumes_retired: retired,
             disk_bytes: self.disk_bytes(),
@@ -299,7 +266,7 @@ impl CheckpointStore for SledStore {
     }
 
     fn disk_bytes(&self) -> u64 {
-        self.volumes().iter().map(VolumeEntry::disk_bytes).sum::<u64>() + self.manifest_bytes
+        self.named().iter().map(VolumeEntry::disk_bytes).sum::<u64>() + self.manifest_bytes
     }
 }
 

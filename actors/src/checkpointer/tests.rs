@@ -7,8 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::place::Place;
 use super::store::Step;
 use super::*;
+use crate::shared::disk::RealDisk;
 
 /// Cuts a seal short after so many steps, as a crash would.
 #[derive(Debug, Default)]
@@ -27,6 +29,10 @@ impl Cut {
             }
         }
     }
+}
+
+pub(super) fn real_place(dir: &Path) -> Place {
+    Place::new(Arc::new(RealDisk { unsafe_no_fsync: false }), dir)
 }
 
 type Records = BTreeMap<RevisionKey, Vec<u8>>;
@@ -212,7 +218,7 @@ fn a_state_is_replaced_as_a_whole() {
         store.seal(&job(4, 199, &grown)).unwrap();
         let whole = job(9, 299, &received);
         let whole = SealJob { reclaim: Reclaim::Replace, ..whole };
-        store.cut.steps_left = Some(cuts);
+        store.0.cut.steps_left = Some(cuts);
         let sealed = store.seal(&whole);
         let (meta, loaded) = load(&mut open(dir.path())).unwrap().unwrap();
         let expected = if meta.applied_index == 9 { &received } else { &grown };
@@ -413,10 +419,10 @@ fn damage_that_the_file_crc_does_not_see_is_found_in_the_blocks() {
 }
 
 fn repair_file_crc(dir: &Path, place: usize, db: &[u8]) {
-    let mut manifest = manifest::read(dir).unwrap().unwrap();
+    let mut manifest = manifest::read(&real_place(dir)).unwrap().unwrap();
     manifest.volumes[place].db.crc = crc32c::crc32c(db);
-    manifest::prepare(dir, &manifest).unwrap();
-    manifest::put_in_force(dir).unwrap();
+    manifest::prepare(&real_place(dir), &manifest).unwrap();
+    manifest::put_in_force(&real_place(dir)).unwrap();
 }
 
 #[derive(Clone, Debug)]
@@ -497,10 +503,10 @@ impl Model {
         self.index += 1;
         let job = SealJob { reclaim, ..job(self.index, self.last, &self.live) };
         let attempted = Some((self.index, self.live.clone()));
-        self.store.cut.steps_left = cut;
+        self.store.0.cut.steps_left = cut;
         match self.store.seal(&job) {
             Ok(sealed) => {
-                self.store.cut.steps_left = None;
+                self.store.0.cut.steps_left = None;
                 assert_eq!(sealed.applied_index, self.index);
                 self.possible = vec![attempted];
             }
@@ -535,8 +541,10 @@ impl Model {
 
 /// A power cut may leave anything of what no manifest names.
 fn lose_what_was_not_sealed(dir: &Path) {
-    let named: Vec<PathBuf> = match manifest::read(dir).unwrap() {
-        Some(manifest) => manifest.volumes.iter().map(|v| v.dir(dir)).collect(),
+    let named: Vec<PathBuf> = match manifest::read(&real_place(dir)).unwrap() {
+        Some(manifest) => {
+            manifest.volumes.iter().map(|v| dir.join(volume::name_of(v.number))).collect()
+        }
         None => Vec::new(),
     };
     for volume in volumes_in(dir).into_iter().filter(|volume| !named.contains(volume)) {

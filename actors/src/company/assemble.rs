@@ -253,7 +253,7 @@ pub fn assemble(
         WalMetrics::new(registry)?,
     );
     let (checkpointer, sealer) = sealer(
-        Box::new(opened.checkpoints),
+        opened.checkpoints,
         Box::new(SealToMvcc { mvcc: inlets.mvcc.clone(), fatal: FatalReport::clone(fatal) }),
         CheckpointMetrics::register(registry)?,
         &CheckpointerOptions::default(),

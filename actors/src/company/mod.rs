@@ -15,6 +15,7 @@
 
 mod assemble;
 mod config;
+mod data_dir;
 mod desk;
 mod door;
 mod force_new;
@@ -28,9 +29,13 @@ mod start;
 
 pub use assemble::{Assembled, HubParts, Life, PeerParts, WalToRaft, assemble};
 pub use config::{CompanyConfig, WatchThreads};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use data_dir::DataDir;
 pub use desk::Desk;
 pub use door::Company;
 pub use leases::LeaseInfo;
 pub use members::MembershipRules;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use open::open_in;
 pub use open::{Begin, OpenError, Opened, open};
 pub use start::{Running, StartError, start};

@@ -6,16 +6,13 @@ use std::time::Instant;
 
 use raft::eraftpb::{Entry, HardState};
 
+use super::data_dir::{DataDir, RealDir};
 use super::force_new::force_new_cluster;
-use crate::checkpointer::{
-    CheckpointStore, LoadedMeta, Reclaim, RevisionKey, SealJob, SledStore, SledStoreOptions,
-    StoreError,
-};
+use crate::checkpointer::{CheckpointStore, LoadedMeta, Reclaim, RevisionKey, SealJob, StoreError};
 use crate::cluster::ClusterState;
 use crate::mvcc::{Origin, Store, StoreMeta};
 use crate::raft_node::LogStore;
-use crate::snapshot;
-use crate::wal_writer::{self, Identity, Recovered, SnapshotMarker, Wal, WalError, WalOptions};
+use crate::wal_writer::{Identity, Recovered, SnapshotMarker, Wal, WalError, WalOptions};
 
 /// Why a member cannot start from what is on its disk.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +84,7 @@ pub struct Opened {
     /// The log on disk, ready to be written.
     pub wal: Wal,
     /// The checkpoints, ready for the next one.
-    pub checkpoints: SledStore,
+    pub checkpoints: Box<dyn CheckpointStore>,
     /// Leases with the seconds granted and left.
     pub leases: Vec<(i64, i64, i64)>,
     /// Where checkpoints are kept, and snapshots that come.
@@ -116,25 +113,37 @@ pub fn open(
     begin: &Begin,
     force_new: bool,
 ) -> Result<Opened, OpenError> {
+    let dir = RealDir { wal: wal_options, snap: snap_dir.to_path_buf() };
+    open_in(&dir, identity, begin, force_new)
+}
+
+/// [`open`] wherever the data is.
+pub(crate) fn open_in(
+    dir: &dyn DataDir,
+    identity: Identity,
+    begin: &Begin,
+    force_new: bool,
+) -> Result<Opened, OpenError> {
     let started = Instant::now();
-    let mut checkpoints = SledStore::open(snap_dir, SledStoreOptions::default())?;
-    snapshot::remove_leftovers(snap_dir);
+    let snap_dir = dir.snap_dir();
+    let mut checkpoints = dir.open_checkpoints()?;
+    dir.remove_leftovers();
     if checkpoints.sealed().is_none() {
-        if wal_writer::exists(&wal_options.dir) {
+        if dir.has_wal() {
             return Err(OpenError::Mismatch(format!(
                 "{} holds a log, but {} has no checkpoint to begin from",
-                wal_options.dir.display(),
+                dir.wal_dir().display(),
                 snap_dir.display()
             )));
         }
-        seal_first(&mut checkpoints, identity, begin)?;
+        seal_first(checkpoints.as_mut(), identity, begin)?;
     }
-    let (store, meta, sealed) = load(&mut checkpoints, snap_dir)?;
+    let (store, meta, sealed) = load(checkpoints.as_mut(), snap_dir)?;
     let identity = Identity { cluster_id: meta.cluster_id, member_id: meta.member_id };
-    let (mut wal, mut log) = open_wal(wal_options, &sealed, &meta, identity)?;
+    let (mut wal, mut log) = open_wal(dir, &sealed, &meta, identity)?;
     if meta.origin == Origin::Begun {
         // From now on a log that is missing was lost.
-        seal_begun(&mut checkpoints, &store, &meta, &sealed)?;
+        seal_begun(checkpoints.as_mut(), &store, &meta, &sealed)?;
     }
     if force_new {
         force_new_cluster(&mut wal, &mut log, &sealed, &meta, begin.cluster())?;
@@ -162,7 +171,7 @@ pub fn open(
 
 /// A new member's first checkpoint: nothing but who is in the cluster.
 pub(super) fn seal_first(
-    checkpoints: &mut SledStore,
+    checkpoints: &mut dyn CheckpointStore,
     identity: Identity,
     begin: &Begin,
 ) -> Result<(), StoreError> {
@@ -181,7 +190,7 @@ pub(super) fn seal_first(
 
 /// The same again, when there is a log to go with it.
 fn seal_begun(
-    checkpoints: &mut SledStore,
+    checkpoints: &mut dyn CheckpointStore,
     store: &Store,
     meta: &StoreMeta,
     sealed: &LoadedMeta,
@@ -191,7 +200,7 @@ fn seal_begun(
 }
 
 fn seal_empty(
-    checkpoints: &mut SledStore,
+    checkpoints: &mut dyn CheckpointStore,
     store: &Store,
     meta: &StoreMeta,
     (applied_index, applied_term): (u64, u64),
@@ -210,7 +219,7 @@ fn seal_empty(
 }
 
 fn load(
-    checkpoints: &mut SledStore,
+    checkpoints: &mut dyn CheckpointStore,
     dir: &Path,
 ) -> Result<(Store, StoreMeta, LoadedMeta), OpenError> {
     let unreadable = |reason: String| OpenError::State { dir: dir.to_path_buf(), reason };
@@ -234,7 +243,7 @@ fn load(
 }
 
 fn open_wal(
-    options: WalOptions,
+    dir: &dyn DataDir,
     sealed: &LoadedMeta,
     meta: &StoreMeta,
     identity: Identity,
@@ -242,30 +251,29 @@ fn open_wal(
     let (index, term) = (sealed.applied_index, sealed.applied_term);
     // Nothing but the index and the term counts: the members are in the checkpoint.
     let marker = SnapshotMarker { index, term, ..SnapshotMarker::default() };
-    if !wal_writer::exists(&options.dir) {
+    if !dir.has_wal() {
         return match meta.origin {
-            Origin::Begun => begin_wal(options, &marker, identity),
+            Origin::Begun => begin_wal(dir, &marker, identity),
             Origin::Log | Origin::Installed => Err(OpenError::Mismatch(format!(
                 "the checkpoint covers the log up to index {index}, but there is no log in {}",
-                options.dir.display()
+                dir.wal_dir().display()
             ))),
         };
     }
-    let dir = options.dir.clone();
     let (wal, recovered) = match meta.origin {
-        Origin::Log => wal_writer::open(options, index)?,
-        Origin::Begun | Origin::Installed => wal_writer::open_behind(options, &marker)?,
+        Origin::Log => dir.open_wal(index)?,
+        Origin::Begun | Origin::Installed => dir.open_wal_behind(&marker)?,
     };
-    check_log(&dir, &recovered, &marker, identity)?;
+    check_log(dir.wal_dir(), &recovered, &marker, identity)?;
     Ok((wal, Log { hard_state: recovered.hard_state, entries: recovered.entries }))
 }
 
 fn begin_wal(
-    options: WalOptions,
+    dir: &dyn DataDir,
     marker: &SnapshotMarker,
     identity: Identity,
 ) -> Result<(Wal, Log), OpenError> {
-    let mut wal = wal_writer::create(options, identity)?;
+    let mut wal = dir.create_wal(identity)?;
     let mut log = Log::default();
     if marker.index > 0 {
         log.hard_state = wal.restart_durably(marker)?;

@@ -17,5 +17,7 @@ mod tests;
 pub(crate) use tests::through_a_stream;
 
 pub use export::{Export, Exporter};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use spool::SpoolFile;
 pub use spool::{Spool, SpoolWriter, remove_leftovers};
 pub use stream::{SnapshotError, fuzz_stream};

@@ -1,6 +1,7 @@
 //! The receiver's side: a stream on disk, checked as it comes and again when it
 //! is read.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,16 +17,29 @@ const WINDOW_BYTES: u64 = 1 << 20;
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// Puts a stream together on disk. Dropping it removes the file.
+/// What the bytes of a stream wait in. Dropping it removes them.
+pub(crate) trait SpoolFile: fmt::Debug + Send + Sync {
+    /// What errors call it.
+    fn path(&self) -> &Path;
+    fn append(&mut self, piece: &[u8]) -> io::Result<()>;
+    /// Makes all of it durable.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Reads it from its start.
+    fn read(&self) -> io::Result<Box<dyn Read + '_>>;
+}
+
+fn failed(file: &dyn SpoolFile, source: io::Error) -> SnapshotError {
+    SnapshotError::Io { path: file.path().to_path_buf(), source }
+}
+
+/// Puts a stream together on disk. Dropping it removes the file, also when the stream
+/// turns out to be of no use.
 #[derive(Debug)]
 pub struct SpoolWriter {
-    file: File,
-    /// Also removes the file when the stream turns out to be of no use.
-    spool: Remover,
+    file: Box<dyn SpoolFile>,
     decoder: Decoder,
     head: Option<Box<Head>>,
     written: u64,
-    pushed: u64,
 }
 
 impl SpoolWriter {
@@ -34,15 +48,12 @@ impl SpoolWriter {
     /// # Errors
     /// When the directory takes no file.
     pub fn create(dir: &Path) -> io::Result<Self> {
-        let (file, path) = create_unused(dir)?;
-        Ok(Self {
-            file,
-            spool: Remover { path },
-            decoder: Decoder::default(),
-            head: None,
-            written: 0,
-            pushed: 0,
-        })
+        Ok(Self::into_file(Box::new(FileOnDisk::create(dir)?)))
+    }
+
+    /// Begins an empty file.
+    pub(crate) fn into_file(file: Box<dyn SpoolFile>) -> Self {
+        Self { file, decoder: Decoder::default(), head: None, written: 0 }
     }
 
     /// Appends a piece of the stream.
@@ -59,12 +70,8 @@ impl SpoolWriter {
             Ok(())
         });
         checked.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        self.file.write_all(piece)?;
+        self.file.append(piece)?;
         self.written += piece.len() as u64;
-        if self.written - self.pushed >= WINDOW_BYTES {
-            start_write_out(&self.file, self.pushed, self.written - self.pushed)?;
-            self.pushed = self.written;
-        }
         Ok(())
     }
 
@@ -73,11 +80,11 @@ impl SpoolWriter {
     /// # Errors
     /// When the stream is not whole, or the disk fails.
     pub fn finish(self) -> Result<Spool, SnapshotError> {
-        let Self { file, spool, decoder, head, written, .. } = self;
+        let Self { mut file, decoder, head, written } = self;
         decoder.finish()?;
         let head = head.ok_or(SnapshotError::CutShort { bytes: written })?;
-        file.sync_all().map_err(|source| spool.failed(source))?;
-        Ok(Spool { file: spool, head })
+        file.sync().map_err(|source| failed(file.as_ref(), source))?;
+        Ok(Spool { file, head })
     }
 }
 
@@ -85,14 +92,14 @@ impl SpoolWriter {
 /// when this is dropped.
 #[derive(Debug)]
 pub struct Spool {
-    file: Remover,
+    file: Box<dyn SpoolFile>,
     head: Box<Head>,
 }
 
 impl Spool {
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.file.path
+        self.file.path()
     }
 
     /// The raft index of the last entry in the state.
@@ -115,7 +122,8 @@ impl Spool {
     /// # Errors
     /// When the file is no longer what was received.
     pub fn load(&self) -> Result<(Store, StoreMeta), SnapshotError> {
-        let mut file = File::open(self.path()).map_err(|source| self.file.failed(source))?;
+        let failed = |source| failed(self.file.as_ref(), source);
+        let mut file = self.file.read().map_err(failed)?;
         let mut decoder = Decoder::default();
         let mut loading = Loading::default();
         let mut piece = vec![0; READ_BYTES];
@@ -124,7 +132,7 @@ impl Spool {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.file.failed(error)),
+                Err(error) => return Err(failed(error)),
             };
             decoder.push(&piece[..length], &mut |item| loading.take(item))?;
         }
@@ -146,19 +154,48 @@ pub fn remove_leftovers(dir: &Path) {
     }
 }
 
-/// Removes its file when it is dropped.
+/// A file that is removed when this is dropped.
 #[derive(Debug)]
-struct Remover {
+struct FileOnDisk {
     path: PathBuf,
+    file: File,
+    written: u64,
+    /// Up to here the disk has it.
+    pushed: u64,
 }
 
-impl Remover {
-    fn failed(&self, source: io::Error) -> SnapshotError {
-        SnapshotError::Io { path: self.path.clone(), source }
+impl FileOnDisk {
+    fn create(dir: &Path) -> io::Result<Self> {
+        let (file, path) = create_unused(dir)?;
+        Ok(Self { path, file, written: 0, pushed: 0 })
     }
 }
 
-impl Drop for Remover {
+impl SpoolFile for FileOnDisk {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn append(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.file.write_all(piece)?;
+        self.written += piece.len() as u64;
+        if self.written - self.pushed >= WINDOW_BYTES {
+            start_write_out(&self.file, self.pushed, self.written - self.pushed)?;
+            self.pushed = self.written;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn read(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(File::open(&self.path)?))
+    }
+}
+
+impl Drop for FileOnDisk {
     fn drop(&mut self) {
         // What is left behind is removed at the next start.
         let _ = std::fs::remove_file(&self.path);

@@ -105,7 +105,13 @@ pub(crate) fn through_a_stream(store: &Store) -> Store {
 }
 
 fn receive(dir: &Path, pieces: impl Iterator<Item = Bytes>) -> Result<Spool, SnapshotError> {
-    let mut writer = SpoolWriter::create(dir).unwrap();
+    receive_into(SpoolWriter::create(dir).unwrap(), pieces)
+}
+
+fn receive_into(
+    mut writer: SpoolWriter,
+    pieces: impl Iterator<Item = Bytes>,
+) -> Result<Spool, SnapshotError> {
     for piece in pieces {
         if let Err(error) = writer.write(&piece) {
             return Err(error.downcast().expect("a temporary directory takes what it is given"));
@@ -138,7 +144,10 @@ proptest! {
         let (last, whole) = pieces.split_last().unwrap();
         prop_assert!(whole.iter().all(|piece| piece.len() == piece_bytes));
         prop_assert!(!last.is_empty() && last.len() <= piece_bytes);
+        let in_memory = receive_into(SpoolWriter::in_memory(), pieces.iter().cloned()).unwrap();
         let spool = receive(dir.path(), pieces.into_iter()).unwrap();
+        let same = stream(&in_memory.load().unwrap().0) == stream(&spool.load().unwrap().0);
+        prop_assert!(same && in_memory.meta() == spool.meta());
         prop_assert_eq!((spool.index(), spool.term(), spool.meta().cluster_id), (77, 4, 9));
 
         let (mut loaded, meta) = spool.load().unwrap();

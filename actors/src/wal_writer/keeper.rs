@@ -17,14 +17,14 @@ const FILL_BYTES: usize = 1 << 20;
 const FILLS_A_SYNC: u64 = 8;
 
 /// A file of the asked size, every block of it written and synced, under a spare's name.
-pub(super) struct Spare {
-    pub(super) path: PathBuf,
-    pub(super) file: Box<dyn DiskFile>,
-    pub(super) bytes: u64,
+pub(crate) struct Spare {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Box<dyn DiskFile>,
+    pub(crate) bytes: u64,
 }
 
 /// Where the log gets its next segment from and leaves those it released.
-pub(super) trait Keeper: Send {
+pub(crate) trait Keeper: Send {
     /// Hints that a segment will be needed soon.
     fn prepare(&mut self) -> Result<(), WalError>;
     /// A segment of at least `bytes` bytes; waits for it if none is ready.
@@ -34,7 +34,7 @@ pub(super) trait Keeper: Send {
 }
 
 /// The spares in the log's directory. Does its work at once, on the caller's thread.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     segment_bytes: u64,

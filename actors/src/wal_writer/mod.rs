@@ -71,9 +71,13 @@ mod tests;
 
 pub use actor::{WalHandle, WalWriter, spawn, writer};
 pub use error::WalError;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use keeper::{Keeper, Pool, Spare};
 pub use log::Wal;
 pub use messages::{
     Append, Identity, Recovered, SnapshotMarker, TailCut, WalEvents, WalMessage, WalOptions,
 };
 pub use metrics::WalMetrics;
 pub use recovery::{create, exists, fuzz_segment, open, open_behind};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use recovery::{create_on, exists_on, open_behind_on, open_on};

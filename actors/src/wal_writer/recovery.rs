@@ -14,7 +14,11 @@ use crate::shared::disk::{Disk, DiskFile, RealDisk};
 
 /// Whether `dir` holds a log.
 pub fn exists(dir: &Path) -> bool {
-    let disk = RealDisk { unsafe_no_fsync: false };
+    exists_on(&RealDisk { unsafe_no_fsync: false }, dir)
+}
+
+/// [`exists`] on any disk.
+pub(crate) fn exists_on(disk: &dyn Disk, dir: &Path) -> bool {
     disk.list(dir).is_ok_and(|names| names.iter().any(|n| segment::parse_name(n).is_some()))
 }
 
@@ -84,7 +88,7 @@ fn threaded(pool: Pool) -> Result<Box<dyn Keeper>, WalError> {
 }
 
 /// [`create`] on any disk, with any keeper.
-pub(super) fn create_on(
+pub(crate) fn create_on(
     disk: Arc<dyn Disk>,
     options: WalOptions,
     identity: Identity,
@@ -104,7 +108,7 @@ pub(super) fn create_on(
 }
 
 /// [`open`] on any disk, with any keeper.
-pub(super) fn open_on(
+pub(crate) fn open_on(
     disk: Arc<dyn Disk>,
     options: WalOptions,
     after_index: u64,
@@ -114,7 +118,7 @@ pub(super) fn open_on(
 }
 
 /// [`open_behind`] on any disk, with any keeper.
-pub(super) fn open_behind_on(
+pub(crate) fn open_behind_on(
     disk: Arc<dyn Disk>,
     options: WalOptions,
     marker: &SnapshotMarker,

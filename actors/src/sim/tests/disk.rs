@@ -5,8 +5,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::SimDisk;
 use crate::shared::disk::{Disk, DiskFile};
+use crate::sim::SimDisk;
 
 const SECTOR: usize = 512;
 const FILES: usize = 3;

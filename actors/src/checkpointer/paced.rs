@@ -1,16 +1,9 @@
-//! The few file operations the store needs, with the syncs where they belong.
+//! Writing large files at a measured pace.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-use super::StoreError;
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_directory(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("fsync", dir))
-}
 
 /// Bytes written between two pushes to the disk.
 const WINDOW_BYTES: u64 = 1 << 20;
