@@ -306,6 +306,26 @@ proptest! {
     }
 }
 
+#[test]
+fn a_beginning_that_was_cut_short_is_taken_up_again() {
+    let mut failed = 0;
+    for operations in 0..60 {
+        for seed in 0..5 {
+            let disk = SimDisk::new();
+            let begin = Begin::Bootstrap(cluster());
+            disk.fail_after(operations);
+            let first = open(&disk, SEGMENT_BYTES, IDENTITY, &begin, false);
+            failed += u32::from(first.is_err());
+            drop(first);
+            disk.crash(seed);
+            let opened = open(&disk, SEGMENT_BYTES, IDENTITY, &begin, false).unwrap();
+            let log = (opened.log.first_index().unwrap(), opened.log.last_index().unwrap());
+            assert_eq!((opened.applied, opened.applied_term, log), (1, 1, (2, 1)));
+        }
+    }
+    assert!((50..250).contains(&failed), "{failed}");
+}
+
 fn lived(rounds: u64) -> World {
     let mut world = World::new();
     for round in 0..rounds {
