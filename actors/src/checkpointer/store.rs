@@ -68,6 +68,10 @@ impl VolumeStore {
         // Without a manifest nothing says that these volumes are rubbish: someone may have
         // lost the manifest. They go when the first seal is durable.
         if store.manifest.is_some() {
+            // A process that died behind the rename may have left this manifest in memory only.
+            // It must not be taken back once what it retired is gone, or a log was restarted
+            // behind it.
+            store.place.sync()?;
             store.manifest_bytes = manifest::length(&store.place)?;
             store.remove_unnamed()?;
         }

@@ -306,6 +306,50 @@ proptest! {
     }
 }
 
+#[test]
+fn a_beginning_that_was_cut_short_is_taken_up_again() {
+    let mut failed = 0;
+    for operations in 0..60 {
+        for seed in 0..5 {
+            let disk = SimDisk::new();
+            let begin = Begin::Bootstrap(cluster());
+            disk.fail_after(operations);
+            let first = open(&disk, SEGMENT_BYTES, IDENTITY, &begin, false);
+            failed += u32::from(first.is_err());
+            drop(first);
+            disk.crash(seed);
+            let opened = open(&disk, SEGMENT_BYTES, IDENTITY, &begin, false).unwrap();
+            let log = (opened.log.first_index().unwrap(), opened.log.last_index().unwrap());
+            assert_eq!((opened.applied, opened.applied_term, log), (1, 1, (2, 1)));
+        }
+    }
+    assert!((50..250).contains(&failed), "{failed}");
+}
+
+/// A process that dies while it seals leaves a manifest that is read, but not yet durable.
+#[test]
+fn a_power_cut_takes_back_nothing_that_was_opened() {
+    let mut went_on = 0;
+    for operations in 0..40 {
+        for seed in 0..12 {
+            let mut world = World::new();
+            world.run(&Step::Append { count: 20, sync: true });
+            world.run(&Step::Seal { reclaim: Reclaim::Paced });
+            world.run(&Step::Append { count: 9, sync: true });
+            world.run(&Step::FailLater { operations });
+            match seed % 2 {
+                0 => world.run(&Step::Install { ahead: 9 }),
+                _ => world.run(&Step::Seal { reclaim: Reclaim::Replace }),
+            }
+            let reported = world.sealed;
+            world.run(&Step::Kill);
+            went_on += u32::from(world.sealed > reported);
+            world.run(&Step::Crash { seed });
+        }
+    }
+    assert!(went_on > 0, "no seal ended behind its rename");
+}
+
 fn lived(rounds: u64) -> World {
     let mut world = World::new();
     for round in 0..rounds {
