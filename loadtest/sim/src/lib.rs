@@ -11,6 +11,7 @@ mod door;
 mod keys;
 mod member;
 mod panics;
+mod plan;
 mod run;
 mod story;
 mod time;
@@ -18,6 +19,6 @@ mod weather;
 mod world;
 
 pub use member::Part;
+pub use plan::Profile;
 pub use run::{Outcome, Settings, run};
-pub use story::Story;
 pub use time::{MS, Nanos, SECOND, US};

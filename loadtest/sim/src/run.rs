@@ -1,29 +1,44 @@
 //! One seed: a world is made, lives for a while, is mended, and is judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use castd_actors::compactor::AutoCompaction;
 use castd_actors::mvcc::SealPolicy;
-use castd_check::{Evidence, Problem, judge};
+use castd_check::{Evidence, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::clients::KeyClient;
-use crate::member::MemberConfig;
+use crate::member::{MemberConfig, Part};
+use crate::plan::{Plan, Planned, Profile};
 use crate::story::Story;
-use crate::time::{MS, Nanos, SECOND};
-use crate::weather::Weather;
-use crate::world::World;
+use crate::time::{MS, Nanos, SECOND, seconds};
+use crate::world::{Event, World};
+
+/// Virtual time within which a mended cluster serves, and its members agree.
+const RECOVERY: Nanos = 60 * SECOND;
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Decides everything.
     pub seed: u64,
+    /// What kind of trouble there is.
+    pub profile: Profile,
     /// How long faults and clients go on, in virtual time.
     pub span: Nanos,
+    /// Faults that are left out, by their number in the plan: what a failure does not
+    /// need is found by leaving it out.
+    pub without: BTreeSet<usize>,
     /// Whether the story is told.
     pub verbose: bool,
+}
+
+impl Settings {
+    /// The usual life of a world.
+    pub fn new(seed: u64, profile: Profile) -> Self {
+        Self { seed, profile, span: 20 * SECOND, without: BTreeSet::new(), verbose: false }
+    }
 }
 
 /// What came of it.
@@ -33,28 +48,83 @@ pub struct Outcome {
     pub seed: u64,
     /// What must not be; empty when all was well.
     pub problems: Vec<Problem>,
-    /// Virtual time that went by.
-    pub span: Nanos,
+    /// When the first problem was seen, or the world ended.
+    pub ended: Nanos,
     /// Events that happened.
     pub steps: u64,
-    /// Calls that clients made.
-    pub calls: u64,
-    /// How often things of a kind happened.
+    /// What became of the clients' calls.
+    pub calls: Tally,
+    /// The plan: what was to go wrong, and when, in words; those left out included.
+    pub plan: Vec<String>,
+    /// How often things of a kind happened: faults, elections, snapshots...
     pub counts: BTreeMap<&'static str, u64>,
-    /// The story and its digest.
-    pub story: Story,
+    /// Messages of each kind that arrived.
+    pub messages: BTreeMap<&'static str, u64>,
+    /// Turns of each actor.
+    pub turns: BTreeMap<Part, u64>,
+    /// Everything the clients were told, as text, and a number that differs when
+    /// anything differed that happened.
+    pub history: String,
+    /// See `history`.
+    pub digest: u64,
+    /// What happened, line by line, if that was wished.
+    pub story: Vec<String>,
 }
 
 /// Runs a seed.
 pub fn run(settings: &Settings) -> Outcome {
     let mut chance = StdRng::seed_from_u64(settings.seed);
+    let config = config(&mut chance);
+    let members = if chance.random_bool(0.8) { 3 } else { 5 };
+    // Streams of their own: a fault less leaves the plan and the clients as they are.
+    let mut plan_chance = StdRng::seed_from_u64(chance.random());
+    let plan = Plan::draw(settings.profile, &mut plan_chance, settings.span, members);
     let story = Story::new(settings.verbose);
-    let mut world = World::new(chance.random(), config(&mut chance), Weather::fair(), story);
-    world.found(3);
+    let mut world = World::new(chance.random(), config, plan.weather.clone(), story);
+    world.found(members);
+    arrange(&mut world, &plan.faults, &settings.without);
+    let keys = chance.random_range(2..12);
     for client in 0..6 {
-        world.add_client(Box::new(KeyClient::new(8, 50 * MS, client % 3 + 1)));
+        let pause = chance.random_range(5 * MS..200 * MS);
+        world.add_client(Box::new(KeyClient::new(keys, pause, client % members + 1)));
     }
     world.run_until(settings.span);
+    if world.watchman.problems.is_empty() {
+        recover(&mut world);
+    }
+    conclude(settings, world, &plan.faults)
+}
+
+fn arrange(world: &mut World, faults: &[Planned], without: &BTreeSet<usize>) {
+    let faults = faults.iter().enumerate().filter(|(number, _)| !without.contains(number));
+    for (_, Planned { at, fault, end }) in faults {
+        world.after(*at, Event::Fault(fault.clone()));
+        if let Some((at, fault)) = end {
+            world.after(*at, Event::Fault(fault.clone()));
+        }
+    }
+}
+
+/// Mends everything and waits until the cluster is well again.
+fn recover(world: &mut World) {
+    world.mend();
+    world.retire_clients();
+    let deadline = world.now + RECOVERY;
+    while world.watchman.problems.is_empty() {
+        if world.is_well() {
+            return world.take_all_fingerprints();
+        }
+        let next = world.now + 100 * MS;
+        if next > deadline {
+            let state = world.describe();
+            let text = format!("not well {} after all was mended:{state}", seconds(RECOVERY));
+            return world.watchman.problem("a mended cluster serves again", text);
+        }
+        world.run_until(next);
+    }
+}
+
+fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcome {
     let mut clients = world.take_clients();
     let mut evidence = Evidence {
         stored: vec![world.watchman.changes()],
@@ -65,14 +135,20 @@ pub fn run(settings: &Settings) -> Outcome {
     clients.iter_mut().for_each(|client| client.testify(&mut evidence));
     let mut problems = std::mem::take(&mut world.watchman.problems);
     problems.extend(judge(&evidence).problems);
+    let lines: Vec<String> = evidence.records.operations.iter().map(ToString::to_string).collect();
     Outcome {
         seed: settings.seed,
         problems,
-        span: world.now,
+        ended: world.now,
         steps: world.steps,
-        calls: world.watchman.calls,
+        calls: evidence.records.tally,
+        plan: faults.iter().map(ToString::to_string).collect(),
         counts: std::mem::take(&mut world.watchman.counts),
-        story: std::mem::take(&mut world.story),
+        messages: std::mem::take(&mut world.watchman.messages),
+        turns: std::mem::take(&mut world.watchman.turns),
+        history: lines.join("\n"),
+        digest: world.story.digest(),
+        story: std::mem::take(&mut world.story.lines),
     }
 }
 
@@ -89,5 +165,3 @@ fn config(chance: &mut StdRng) -> MemberConfig {
         compaction: AutoCompaction::Off,
     }
 }
-
-const _: Nanos = SECOND;

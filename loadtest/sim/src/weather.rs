@@ -24,15 +24,15 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    /// A good day.
-    pub(crate) fn fair() -> Self {
+    /// The same world, without losses and delays.
+    pub(crate) fn mended(&self) -> Self {
         Self {
             lost: 0.0,
             doubled: 0.0,
             reordered: 0.0,
             delay_max: MS,
             delayed: 0.0,
-            drift_ppm: 100,
+            drift_ppm: self.drift_ppm,
         }
     }
 

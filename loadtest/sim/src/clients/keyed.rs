@@ -278,6 +278,10 @@ impl Client for KeyClient {
         self.retired = true;
     }
 
+    fn is_content(&self, _world: &World) -> bool {
+        self.under.is_none()
+    }
+
     fn testify(&mut self, evidence: &mut Evidence) {
         if let Some(under) = self.under.take() {
             self.failed(&under, Failure::TimedOut);

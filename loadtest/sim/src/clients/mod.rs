@@ -25,6 +25,9 @@ pub(crate) trait Client {
     /// It is to begin nothing new.
     fn retire(&mut self);
 
+    /// Whether it waits for nothing any more.
+    fn is_content(&self, world: &World) -> bool;
+
     /// It adds what it was told.
     fn testify(&mut self, evidence: &mut Evidence);
 }

@@ -39,7 +39,10 @@ impl Outbox for Streams {
     fn send(&mut self, stream: StreamId, chunk: Chunk) {
         if let Some(outgoing) = self.0.get(&stream) {
             let sent = outgoing.chunks.try_send(Box::new(chunk));
-            assert!(sent.is_ok() || outgoing.chunks.is_closed(), "the hub sends where there is room");
+            assert!(
+                sent.is_ok() || outgoing.chunks.is_closed(),
+                "the hub sends where there is room"
+            );
         }
     }
 

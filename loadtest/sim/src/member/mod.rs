@@ -10,9 +10,7 @@ use castd_actors::company::Begin;
 use castd_actors::sim::SimDisk;
 
 pub use process::Part;
-pub(crate) use process::{
-    Death, HEARTBEAT, MemberConfig, Process, ProcessEnds, WATCH_PROGRESS,
-};
+pub(crate) use process::{Death, HEARTBEAT, MemberConfig, Process, ProcessEnds, WATCH_PROGRESS};
 
 use crate::time::{MS, Nanos};
 

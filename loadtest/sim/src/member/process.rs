@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use castd_actors::Identity;
+use castd_actors::apply_loop::ApplyLoop;
 use castd_actors::checkpointer::Sealer;
+use castd_actors::compactor::{AutoCompaction, Compactor, ScrubPace};
 use castd_actors::company::{
     Assembled, Begin, Company, CompanyConfig, Life, MembershipRules, PeerParts, WalToRaft,
     WatchThreads, assemble,
 };
-use castd_actors::apply_loop::ApplyLoop;
-use castd_actors::compactor::{AutoCompaction, Compactor, ScrubPace};
 use castd_actors::lease_manager::LeaseManager;
 use castd_actors::mvcc::{EventBatch, Mvcc, MvccMessage, SealPolicy};
 use castd_actors::raft_node::RaftNode;
 use castd_actors::shared::{Clock, FatalReport, ThreadOutlet};
 use castd_actors::sim::SimDisk;
 use castd_actors::wal_writer::WalWriter;
-use castd_actors::Identity;
 use parking_lot::Mutex;
 use prometheus::Registry;
 
@@ -141,9 +141,8 @@ impl Process {
         now_ms: u64,
     ) -> Result<Self, String> {
         let death: Arc<Mutex<Option<Death>>> = Arc::default();
-        let opened =
-            castd_actors::sim::open(disk, config.segment_bytes, identity, begin, false)
-                .map_err(|error| error.to_string())?;
+        let opened = castd_actors::sim::open(disk, config.segment_bytes, identity, begin, false)
+            .map_err(|error| error.to_string())?;
         let clock_ms = Arc::new(AtomicU64::new(now_ms));
         let run = Life {
             first_id: u64::from(life) << 32,

@@ -37,7 +37,6 @@ impl World {
         self.calls.last += 1;
         let call = self.calls.last;
         self.calls.pending.insert(call, Pending { client, member, life: None });
-        self.watchman.calls += 1;
         if !self.network.cut_off.contains(&member) {
             let latency = self.client_latency();
             self.after(latency, Event::Request { call, member, request: Box::new(request) });

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use castd_actors::company::Begin;
 use castd_actors::compactor;
 use castd_actors::lease_manager;
 use rand::Rng;
@@ -36,7 +35,6 @@ impl World {
         member.paused = false;
         let (life, clock_ms) = (member.lives, member.clock.show(now));
         let started = panics::caught(|| {
-            let Begin::Bootstrap(_) | Begin::Join(_) = &member.begin;
             Process::start(
                 &member.disk,
                 member.identity,
@@ -193,7 +191,8 @@ impl World {
         let clock = member.clock;
         let Some(process) = member.process.as_mut() else { return };
         let life = process.life;
-        let leases = process.lease_waits.take_begun().into_iter().map(|begun| (Part::Leases, begun));
+        let leases =
+            process.lease_waits.take_begun().into_iter().map(|begun| (Part::Leases, begun));
         let compactor =
             process.compactor_waits.take_begun().into_iter().map(|begun| (Part::Compactor, begun));
         let begun: Vec<_> = leases.chain(compactor).collect();

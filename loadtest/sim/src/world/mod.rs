@@ -5,6 +5,7 @@ mod events;
 mod faults;
 mod lives;
 mod network;
+mod recovery;
 mod watchman;
 
 use std::collections::{BTreeMap, BinaryHeap};
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) story: Story,
     /// Events so far.
     pub(crate) steps: u64,
+    /// When the last fault was mended, if all are.
+    pub(crate) calm_since: Option<Nanos>,
 }
 
 impl World {
@@ -64,6 +67,7 @@ impl World {
             watchman: Watchman::default(),
             story,
             steps: 0,
+            calm_since: None,
         }
     }
 
@@ -82,8 +86,7 @@ impl World {
     pub(crate) fn add_member(&mut self, id: u64, begin: Begin) {
         let identity = Identity { cluster_id: CLUSTER, member_id: id };
         let most = self.weather.drift_ppm.max(1);
-        let clock =
-            MemberClock { drift_ppm: self.chance.random_range(-most..=most), jumped_ms: 0 };
+        let clock = MemberClock { drift_ppm: self.chance.random_range(-most..=most), jumped_ms: 0 };
         self.members.insert(id, Member::new(identity, begin, clock));
         let soon = self.chance.random_range(1..50) * MS;
         self.after(soon, Event::Start { member: id });
@@ -199,5 +202,10 @@ fn first_member(id: u64) -> MemberInfo {
 
 /// A member as the list of members has it before it has started.
 pub(crate) fn later_member(id: u64, is_learner: bool) -> MemberInfo {
-    MemberInfo { id, peer_urls: vec![format!("http://m{id}:2380")], is_learner, ..MemberInfo::default() }
+    MemberInfo {
+        id,
+        peer_urls: vec![format!("http://m{id}:2380")],
+        is_learner,
+        ..MemberInfo::default()
+    }
 }

@@ -77,12 +77,24 @@ pub(crate) struct Parcel {
 
 #[derive(Clone)]
 enum Load {
-    /// Encoded raft messages.
-    Messages(Arc<[Bytes]>),
+    /// Encoded raft messages, and whether each may come twice.
+    Messages(Arc<[(bool, Bytes)]>),
     /// An encoded snapshot message and the state.
     Snapshot(Bytes, Arc<[Bytes]>),
     Question(u64, Question),
     Answer(u64, Result<Answer, Error>),
+}
+
+impl Load {
+    /// What of it may come a second time.
+    fn again(&self) -> Self {
+        match self {
+            Self::Messages(messages) => {
+                Self::Messages(messages.iter().filter(|(twice, _)| *twice).cloned().collect())
+            }
+            other => other.clone(),
+        }
+    }
 }
 
 impl World {
@@ -91,7 +103,7 @@ impl World {
         let Some(member) = self.members.get_mut(&id) else { return };
         let Some(process) = member.process.as_mut() else { return };
         let life = process.life;
-        let mut outgoing: BTreeMap<(u64, Lane), Vec<Bytes>> = BTreeMap::new();
+        let mut outgoing = BTreeMap::new();
         let mut snapshots = Vec::new();
         while let Some(batch) = process.peers.messages.take_waiting() {
             for message in batch {
@@ -201,7 +213,8 @@ impl World {
 
     fn tell_removed(&mut self, id: u64, life: u16) {
         let Some(process) = self.process_mut(id, life) else { return };
-        let status = PeerStatus { removed: true, ..PeerStatus::clone(&process.peers.edges.status.get()) };
+        let status =
+            PeerStatus { removed: true, ..PeerStatus::clone(&process.peers.edges.status.get()) };
         process.peers.edges.status.set(Arc::new(status));
     }
 
@@ -302,7 +315,8 @@ impl World {
             Load::Snapshot(_, pieces) => pieces.iter().map(Bytes::len).sum::<usize>() as Nanos,
             _ => 0,
         };
-        for delay in delays {
+        for (copy, delay) in delays.into_iter().enumerate() {
+            let load = if copy == 0 { load.clone() } else { load.again() };
             let mut at = self.now + delay + size * BYTE_TIME;
             let last = self.network.last.entry(way).or_default();
             if reorders {
@@ -312,7 +326,7 @@ impl World {
                 *last = at;
             }
             *self.network.under_way.entry(way).or_default() += 1;
-            let parcel = Parcel { from, from_life, to, to_life, lane, load: load.clone() };
+            let parcel = Parcel { from, from_life, to, to_life, lane, load };
             self.after(at - self.now, Event::Arrive(Box::new(parcel)));
         }
     }
@@ -371,7 +385,8 @@ impl World {
         let Parcel { from, to, to_life, lane, .. } = parcel;
         match &parcel.load {
             Load::Messages(encoded) => {
-                let messages: Vec<Message> = encoded.iter().map(|bytes| decode(bytes)).collect();
+                let messages: Vec<Message> =
+                    encoded.iter().map(|(_, bytes)| decode(bytes)).collect();
                 for message in &messages {
                     self.watchman.message(message);
                     self.story.message(self.now, message);
@@ -489,15 +504,18 @@ impl World {
 
 fn sort(
     messages: Vec<Message>,
-    outgoing: &mut BTreeMap<(u64, Lane), Vec<Bytes>>,
+    outgoing: &mut BTreeMap<(u64, Lane), Vec<(bool, Bytes)>>,
     snapshots: &mut Vec<Message>,
 ) {
     for message in messages {
         match Lane::of(message.msg_type()) {
             Some(Lane::Snapshot) => snapshots.push(message),
             Some(lane) => {
+                // A lane is a stream, and nothing on it comes twice. raft bears that all
+                // the same, except for proposals: those would be made twice.
+                let twice = message.msg_type() != MessageType::MsgPropose;
                 let encoded = message.encode_to_vec().into();
-                outgoing.entry((message.to, lane)).or_default().push(encoded);
+                outgoing.entry((message.to, lane)).or_default().push((twice, encoded));
             }
             None => debug_assert!(message.msg_type() == MessageType::MsgHup, "{message:?}"),
         }

@@ -30,9 +30,8 @@ pub(crate) struct Watchman {
     pub(crate) counts: BTreeMap<&'static str, u64>,
     /// Messages of each kind that arrived.
     pub(crate) messages: BTreeMap<&'static str, u64>,
-    turns: BTreeMap<Part, u64>,
-    /// Calls of clients.
-    pub(crate) calls: u64,
+    /// Turns of each actor.
+    pub(crate) turns: BTreeMap<Part, u64>,
     /// The highest revision that a member gave up history to.
     pub(crate) compacted: i64,
 }
