@@ -41,7 +41,8 @@ pub(super) fn check(
         keys.entry(operation.key).or_default().push(interval);
     }
     let mut searched = Searched::default();
-    for (key, history) in &keys {
+    for (key, history) in &mut keys {
+        history.sort_by_key(|interval| interval.called);
         searched.keys += 1;
         searched.operations += history.len() as u64;
         let model = KeyModel { stored: ledger.map(|ledger| ledger.of_key(*key)) };
