@@ -130,21 +130,45 @@ impl Timeline {
     }
 }
 
-/// The operations taken so far, as bits.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Taken(Box<[u64]>);
+/// The operations taken so far, as bits. Those that come early are soon all taken and those
+/// that come late are not: only the words in between tell two sets apart.
+struct Taken {
+    bits: Vec<u64>,
+    /// Words before this one are full.
+    full: usize,
+    /// Words from this one on are empty.
+    empty: usize,
+}
 
 impl Taken {
     fn none(count: usize) -> Self {
-        Self(vec![0; count.div_ceil(64)].into())
+        Self { bits: vec![0; count.div_ceil(64)], full: 0, empty: 0 }
     }
 
     fn flip(&mut self, operation: usize) {
-        self.0[operation / 64] ^= 1 << (operation % 64);
+        let word = operation / 64;
+        self.bits[word] ^= 1 << (operation % 64);
+        self.full = self.full.min(word);
+        self.empty = self.empty.max(word + 1);
+        while self.bits.get(self.full) == Some(&u64::MAX) {
+            self.full += 1;
+        }
+        while self.empty > self.full && self.bits[self.empty - 1] == 0 {
+            self.empty -= 1;
+        }
+    }
+
+    /// What tells this set from all others.
+    fn key(&self) -> TakenKey {
+        (self.full, self.bits[self.full..self.empty.max(self.full)].into())
     }
 }
 
-/// Looks for a linearization, in at most `steps_max` steps of the model.
+/// A set of operations: the number of full words, and the words behind them that are in use.
+type TakenKey = (usize, Box<[u64]>);
+
+/// Looks for a linearization, in at most `steps_max` steps of the model. Memory stays small
+/// where the history is about in the order of calls.
 pub(super) fn search<M: Model>(
     model: &M,
     history: &[Interval<M::Operation>],
@@ -159,6 +183,7 @@ pub(super) fn search<M: Model>(
         tried: HashSet::new(),
         stack: Vec::new(),
         longest: (Vec::new(), END),
+        shared: 0,
         steps_left: steps_max,
     }
     .run()
@@ -171,10 +196,13 @@ struct Search<'a, M: Model> {
     state: M::State,
     taken: Taken,
     /// Lowe's memory: sets of operations and the states they led to.
-    tried: HashSet<(Taken, M::State)>,
+    tried: HashSet<(TakenKey, M::State)>,
     /// The operations taken, each with the state before it.
     stack: Vec<(usize, M::State)>,
+    /// The longest beginning explained, and the operation that got no further.
     longest: (Vec<usize>, usize),
+    /// So many operations of it are still those of the stack.
+    shared: usize,
     steps_left: usize,
 }
 
@@ -209,7 +237,7 @@ impl<M: Model> Search<'_, M> {
         let step = self.model.step(&self.state, &self.history[operation].operation);
         let Some(state) = step else { return false };
         self.taken.flip(operation);
-        if !self.tried.insert((self.taken.clone(), state.clone())) {
+        if !self.tried.insert((self.taken.key(), state.clone())) {
             self.taken.flip(operation);
             return false;
         }
@@ -221,6 +249,7 @@ impl<M: Model> Search<'_, M> {
     /// Undoes the last operation taken; answers its call's entry.
     fn back(&mut self) -> Option<usize> {
         let (operation, state) = self.stack.pop()?;
+        self.shared = self.shared.min(self.stack.len());
         self.state = state;
         self.taken.flip(operation);
         self.line.put_back(operation);
@@ -229,8 +258,11 @@ impl<M: Model> Search<'_, M> {
 
     fn note_stuck(&mut self, operation: usize) {
         if self.longest.1 == END || self.stack.len() > self.longest.0.len() {
-            let explained = self.stack.iter().map(|(index, _)| *index).collect();
-            self.longest = (explained, operation);
+            let further = self.stack[self.shared..].iter().map(|(index, _)| *index);
+            self.longest.0.truncate(self.shared);
+            self.longest.0.extend(further);
+            self.longest.1 = operation;
+            self.shared = self.stack.len();
         }
     }
 }
@@ -320,6 +352,22 @@ mod tests {
         let mut history: Vec<_> = (0..40).map(|value| at(0, 100, Ok(value))).collect();
         history.push(at(101, 102, Err(77)));
         assert_eq!(search(&Register, &history, 10_000), Verdict::Undecided);
+    }
+
+    #[test]
+    fn sets_of_operations_are_told_apart() {
+        let mut taken = Taken::none(200);
+        let none = taken.key();
+        assert_eq!(none, (0, [].into()));
+        (0..64).for_each(|operation| taken.flip(operation));
+        taken.flip(130);
+        assert_eq!(taken.key(), (1, [0, 4].into()));
+        (64..192).filter(|operation| *operation != 130).for_each(|operation| taken.flip(operation));
+        assert_eq!(taken.key(), (3, [].into()));
+        taken.flip(3);
+        assert_eq!(taken.key(), (0, [u64::MAX ^ 8, u64::MAX, u64::MAX].into()));
+        (0..192).filter(|operation| *operation != 3).for_each(|operation| taken.flip(operation));
+        assert_eq!(taken.key(), none);
     }
 
     #[test]

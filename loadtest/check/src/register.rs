@@ -44,6 +44,20 @@ impl KeyModel<'_> {
         let before = place.checked_sub(1).map_or(0, |before| stored[before].revision);
         (state.changed == before).then(|| state.changed = revision)
     }
+
+    /// Takes in that the key was in this state at a revision.
+    fn dwell(&self, state: &mut KeyState, revision: i64) -> Option<()> {
+        let Some(stored) = self.stored else {
+            (revision >= state.floor).then_some(())?;
+            state.floor = revision;
+            return Some(());
+        };
+        // Which of several reads of one state came first matters to nobody here; with the times
+        // of all keys their revisions are compared elsewhere.
+        let count = stored.partition_point(|event| event.revision <= revision);
+        let changed = count.checked_sub(1).map_or(0, |last| stored[last].revision);
+        (state.changed == changed).then_some(())
+    }
 }
 
 impl Model for KeyModel<'_> {
@@ -68,7 +82,8 @@ impl Model for KeyModel<'_> {
                         state.changed(&input, revision)
                     }
                     (false, Input::Get | Input::Swap(..) | Input::Join(_) | Input::Delete) => {
-                        state.unchanged(&operation.input, revision)
+                        self.dwell(&mut state, revision)?;
+                        state.unchanged(&operation.input)
                     }
                     // A put always has an effect. Stale reads are checked elsewhere.
                     (false, Input::Put(_) | Input::GetStale) => None,
@@ -118,7 +133,7 @@ impl KeyState {
         Some(self)
     }
 
-    fn unchanged(mut self, input: &Input, revision: i64) -> Option<Self> {
+    fn unchanged(self, input: &Input) -> Option<Self> {
         let explained = match input {
             Input::Delete => self.present.is_none(),
             Input::Swap(expected, _) => {
@@ -126,9 +141,7 @@ impl KeyState {
             }
             _ => true,
         };
-        (explained && revision >= self.floor).then_some(())?;
-        self.floor = revision;
-        Some(self)
+        explained.then_some(self)
     }
 
     fn put(&mut self, value: Value, revision: i64) {
