@@ -159,3 +159,30 @@ impl<A: FnMut(&Attempt<'_>) -> Verdict> Search<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::plan::{Plan, Profile};
+
+    /// A shorter world has the first of the faults of a longer one, under the same numbers.
+    #[test]
+    fn a_shorter_plan_is_the_beginning_of_a_longer_one() {
+        let mut faults = 0;
+        for seed in 0..200 {
+            let profile = Profile::ALL[seed as usize % Profile::ALL.len()];
+            let begins = |span: Nanos| {
+                let plan = Plan::draw(profile, &mut StdRng::seed_from_u64(seed), span, 3);
+                plan.faults.into_iter().map(|planned| (planned.at, planned.fault))
+            };
+            let (shorter, longer) = (begins(7 * SECOND), begins(20 * SECOND));
+            let begin: Vec<_> = longer.take(shorter.len()).collect();
+            faults += begin.len();
+            assert_eq!(shorter.collect::<Vec<_>>(), begin, "{seed} {profile}");
+        }
+        assert!(faults > 100, "{faults}");
+    }
+}
