@@ -1,6 +1,6 @@
 //! WatchHub's decisions: who is concerned by what, and whose turn it is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use castd_proto::etcdserverpb::ResponseHeader;
@@ -9,6 +9,7 @@ use slab::Slab;
 use super::cohort::{Cohort, Stream};
 use super::encode::{Head, SECTION_BYTES};
 use super::group::Groups;
+use super::lines::{Line, Lines};
 use super::metrics::{Backlog, HubMetrics};
 use super::{Chunk, StreamId};
 use crate::mvcc::{EventBatch, PieceLimits, View};
@@ -75,7 +76,7 @@ pub struct HubCore {
     pub(super) groups: Groups,
     pub(super) cohorts: Slab<Cohort>,
     /// Streams that have something to be told, in the order of their turns.
-    pub(super) ready: VecDeque<u32>,
+    pub(super) lines: Lines,
     /// Streams to be told how far they are when the hub is further itself.
     pub(super) progress_asked: Vec<u32>,
     /// The store as of the last batch that was handed out.
@@ -98,7 +99,7 @@ impl HubCore {
             slots: HashMap::new(),
             groups: Groups::new(settings.log_bytes),
             cohorts: Slab::new(),
-            ready: VecDeque::new(),
+            lines: Lines::default(),
             progress_asked: Vec::new(),
             compact_revision: view.compact_revision(),
             view,
@@ -125,8 +126,8 @@ impl HubCore {
 
     /// The first revision that some watcher has still to be sent, if one is behind.
     pub fn furthest_behind(&self) -> Option<i64> {
-        let queued = self.streams.iter().flat_map(|(_, stream)| &stream.queue);
-        queued.map(|cohort| self.cohorts[*cohort as usize].next).min()
+        let queued = self.streams.iter().flat_map(|(_, stream)| stream.queued());
+        queued.map(|cohort| self.cohorts[cohort as usize].next).min()
     }
 
     /// Shows the figures as they are now.
@@ -153,7 +154,7 @@ impl HubCore {
         self.backlog.streams(-1);
         self.backlog.watchers(-(ended.watchers.len() as i64));
         let seats = ended.watchers.values().map(|(cohort, _)| *cohort);
-        for number in seats.chain(ended.queue) {
+        for number in seats.chain(ended.queued()) {
             if self.cohorts.get(number as usize).is_some_and(|cohort| cohort.stream == slot) {
                 self.dissolve(number);
             }
@@ -206,7 +207,6 @@ impl HubCore {
         self.groups.forget_logs();
         let all: Vec<u32> = self.cohorts.iter().map(|(at, _)| number(at)).collect();
         for cohort in all {
-            self.cohorts[cohort as usize].from_store = true;
             self.queue(cohort, handed_out + 1, true);
         }
         self.rouse_asked();
@@ -225,16 +225,23 @@ impl HubCore {
         self.backlog.enter(cohort.watchers.len(), cohort.next);
         self.groups.get_mut(cohort.group).enter();
         let slot = cohort.stream;
-        self.streams[slot as usize].queue.push_back(number);
+        let line = cohort.line();
+        self.streams[slot as usize].queue_mut(line).push_back(number);
         self.rouse(slot);
     }
 
-    /// Has a stream served, unless it waits for room.
+    /// Has a stream served with what there is for it, unless it waits for room.
     pub(super) fn rouse(&mut self, slot: u32) {
+        let revision = self.view.revision();
         let stream = &mut self.streams[slot as usize];
-        if !stream.ready && !stream.waiting {
-            stream.ready = true;
-            self.ready.push_back(slot);
+        if stream.waiting {
+            return;
+        }
+        for line in Line::BOTH {
+            if !stream.in_line[line as usize] && stream.wants_a_turn(line, revision) {
+                stream.in_line[line as usize] = true;
+                self.lines.push(line, (slot, stream.id));
+            }
         }
     }
 
@@ -292,10 +299,8 @@ impl HubCore {
                 assert_eq!(cohort.stream as usize, slot);
                 assert_eq!(cohort.watchers[*place as usize].id, *id);
             }
-            for at in &stream.queue {
-                let cohort = &self.cohorts[*at as usize];
-                assert!(cohort.queued && cohort.stream as usize == slot);
-            }
+            self.check_queues(slot, stream);
+            self.check_lines(slot, stream);
             for ((group, way), at) in &stream.mains {
                 let cohort = &self.cohorts[*at as usize];
                 assert_eq!((cohort.group, cohort.way), (*group, *way));
@@ -309,6 +314,45 @@ impl HubCore {
         let seated: usize = self.cohorts.iter().map(|(_, cohort)| cohort.watchers.len()).sum();
         let known: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
         assert_eq!(seated, known);
+        let queued = self.cohorts.iter().filter(|(_, cohort)| cohort.queued).count();
+        let in_queues = self.streams.iter().map(|(_, stream)| stream.queued().count());
+        assert_eq!(queued, in_queues.sum::<usize>());
+    }
+
+    /// A cohort that has something to read is in the queue it is read from, once.
+    fn check_queues(&self, slot: usize, stream: &Stream) {
+        let mut seen = std::collections::BTreeSet::new();
+        for line in Line::BOTH {
+            for at in stream.queue(line) {
+                let cohort = &self.cohorts[*at as usize];
+                assert!(cohort.queued && cohort.stream as usize == slot);
+                assert_eq!(cohort.line(), line);
+                assert!(seen.insert(*at));
+            }
+        }
+        if let Some(sending) = &stream.sending {
+            let line = self.cohorts[sending.cohort as usize].line();
+            assert_eq!(stream.queue(line).front(), Some(&sending.cohort));
+        }
+        for ((group, way, next), at) in &stream.beginners {
+            let cohort = &self.cohorts[*at as usize];
+            assert_eq!((cohort.group, cohort.way, cohort.next), (*group, *way, *next));
+            assert!(stream.queue(Line::History).contains(at));
+            assert!(stream.sending.as_ref().is_none_or(|sending| sending.cohort != *at));
+        }
+    }
+
+    /// A stream that has something to be told, and does not wait for room, is in
+    /// the line for it, and in no line twice.
+    fn check_lines(&self, slot: usize, stream: &Stream) {
+        for line in Line::BOTH {
+            let of_stream = (number(slot), stream.id);
+            let places = self.lines.iter(line).filter(|waiting| **waiting == of_stream).count();
+            assert_eq!(places, usize::from(stream.in_line[line as usize]));
+            if !stream.waiting && stream.wants_a_turn(line, self.view.revision()) {
+                assert_eq!(places, 1, "{line:?} of {stream:?}");
+            }
+        }
     }
 }
 

@@ -146,6 +146,11 @@ impl Group {
         self.log.as_mut()?.section(way, next, revision)
     }
 
+    /// Whether the log goes back to `next`.
+    pub(super) fn reaches(&self, next: i64) -> bool {
+        self.log.as_ref().is_some_and(|log| log.from <= next)
+    }
+
     /// Takes note of a cohort that waits for its turn.
     pub(super) fn enter(&mut self) {
         self.busy += 1;

@@ -90,6 +90,14 @@ impl HubCore {
             watchers.push(watcher);
             return;
         }
+        if let Some(beginner) = stream.beginners.get(&(group, way, next)).copied() {
+            // What it reads from the store is read once for all of them.
+            let watchers = &mut self.cohorts[beginner as usize].watchers;
+            stream.watchers.insert(watcher.id, (beginner, number(watchers.len())));
+            watchers.push(watcher);
+            self.backlog.enter(1, next);
+            return;
+        }
         let entry = self.cohorts.vacant_entry();
         let cohort = number(entry.key());
         entry.insert(Cohort {
@@ -108,6 +116,9 @@ impl HubCore {
             stream.mains.insert((group, way), cohort);
         }
         self.queue(cohort, next, true);
+        if self.cohorts[cohort as usize].queued {
+            self.streams[slot as usize].beginners.insert((group, way, next), cohort);
+        }
     }
 
     /// Ends a watcher; nothing is said of one that is not there.
@@ -129,7 +140,7 @@ impl HubCore {
         }
         // Those who have the present response stand in front of those who have not.
         if let Some(sending) = &mut stream.sending
-            && stream.queue.front() == Some(&at)
+            && sending.cohort == at
             && place < sending.served
         {
             sending.served -= 1;

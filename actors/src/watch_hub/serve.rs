@@ -4,13 +4,12 @@ use std::mem;
 
 use castd_proto::etcdserverpb::WatchResponse;
 
+use super::StreamId;
 use super::cohort::{Sending, Watcher};
 use super::core::{HubCore, Outbox, Room};
 use super::encode::{ChunkBuilder, Head, Section, encode, encode_with_previous};
+use super::lines::{HISTORY_COST, Line};
 use super::requests::NO_WATCHER;
-
-/// A piece of history takes as long as so many turns without one.
-const PIECE_COST: usize = 15;
 
 /// Why a watcher is ended that asked for more than can be sent.
 const TOO_LARGE: &str = "castd: the events of one revision are larger than a response can be";
@@ -31,11 +30,18 @@ impl HubCore {
     /// Serves the stream whose turn it is. Answers what that cost: 1 for a usual
     /// turn, more when history was read, 0 when there is no stream to serve.
     pub fn turn(&mut self, out: &mut impl Outbox) -> usize {
-        let Some(slot) = self.ready.pop_front() else { return 0 };
-        let Some(stream) = self.streams.get_mut(slot as usize) else { return 1 };
-        stream.ready = false;
-        let id = stream.id;
-        if !stream.wants_a_turn(self.view.revision()) {
+        let Some((line, (slot, id))) = self.lines.pop() else { return 0 };
+        let cost = self.turn_of(line, slot, id, out);
+        self.lines.charge(line, cost);
+        cost
+    }
+
+    fn turn_of(&mut self, line: Line, slot: u32, id: StreamId, out: &mut impl Outbox) -> usize {
+        let stream = self.streams.get_mut(slot as usize).filter(|stream| stream.id == id);
+        // It may have ended, and another one have its slot.
+        let Some(stream) = stream else { return 1 };
+        stream.in_line[line as usize] = false;
+        if stream.waiting || !stream.wants_a_turn(line, self.view.revision()) {
             return 1;
         }
         if !out.has_room(id, stream.needs) {
@@ -47,27 +53,28 @@ impl HubCore {
         if !chunk.is_empty() {
             out.answered(id);
         }
-        let pieces = self.fill(slot, &mut chunk);
+        let cost = if self.fill(slot, line, &mut chunk) { HISTORY_COST } else { 1 };
         let stream = &mut self.streams[slot as usize];
         stream.needs = if chunk.is_large() { Room::All } else { Room::Any };
         if !chunk.is_empty() {
             out.send(id, chunk.build());
         }
-        if stream.wants_a_turn(self.view.revision()) {
-            self.rouse(slot);
-        }
-        1 + pieces * PIECE_COST
+        self.rouse(slot);
+        cost
     }
 
-    /// Puts into a chunk what the stream's cohorts have to be told. Answers how many
-    /// pieces of history were read for that, which is one at most.
-    fn fill(&mut self, slot: u32, chunk: &mut ChunkBuilder) -> usize {
-        let mut pieces = 0;
+    /// Puts into a chunk what the stream's cohorts have to be told, in a turn of
+    /// this line. Answers whether a piece of history was read for that: one is, in
+    /// a turn of history.
+    fn fill(&mut self, slot: u32, line: Line, chunk: &mut ChunkBuilder) -> bool {
+        let mut has_read = false;
         loop {
             let stream = &self.streams[slot as usize];
-            let Some(number) = stream.queue.front().copied() else { break };
+            let sending = stream.sending.as_ref().map(|sending| sending.cohort);
+            let next = sending.or_else(|| stream.queue(line).front().copied());
+            let Some(number) = next else { break };
             let cohort = &self.cohorts[number as usize];
-            if stream.sending.is_none() && cohort.watchers.is_empty() {
+            if sending.is_none() && cohort.watchers.is_empty() {
                 // They were cancelled while they waited.
                 let next = cohort.next;
                 self.advance(slot, number, next);
@@ -76,16 +83,20 @@ impl HubCore {
             if !chunk.takes_events() {
                 break;
             }
-            if stream.sending.is_none() {
-                if cohort.from_store && mem::replace(&mut pieces, 1) > 0 {
+            if sending.is_none() {
+                if line == Line::History && mem::replace(&mut has_read, true) {
                     break;
                 }
+                self.streams[slot as usize].begin(&self.cohorts[number as usize], number);
                 match self.next_section(number) {
                     Next::Events(section, upto) => {
-                        let sending = Sending { section, upto, served: 0 };
+                        let sending = Sending { cohort: number, section, upto, served: 0 };
                         self.streams[slot as usize].sending = Some(sending);
                     }
-                    Next::Older => continue,
+                    Next::Older => {
+                        self.fall_behind(slot, number);
+                        continue;
+                    }
                     Next::Compacted => {
                         let compact_revision = self.compact_revision;
                         self.end_front(slot, number, chunk, compact_revision, "");
@@ -102,13 +113,21 @@ impl HubCore {
             }
         }
         self.tell_progress(slot, chunk);
-        pieces
+        has_read
+    }
+
+    /// The front cohort of the present reads from the store from now on.
+    fn fall_behind(&mut self, slot: u32, number: u32) {
+        self.cohorts[number as usize].from_store = true;
+        let stream = &mut self.streams[slot as usize];
+        stream.queue_mut(Line::Present).pop_front();
+        stream.queue_mut(Line::History).push_back(number);
     }
 
     /// What comes next for a cohort: from its group's log, or from the store when
     /// it is too far behind for that.
     fn next_section(&mut self, number: u32) -> Next {
-        let cohort = &mut self.cohorts[number as usize];
+        let cohort = &self.cohorts[number as usize];
         let (section, upto) = if cohort.from_store {
             if cohort.next < self.compact_revision {
                 return Next::Compacted;
@@ -117,10 +136,8 @@ impl HubCore {
         } else {
             let revision = self.view.revision();
             let group = self.groups.get_mut(cohort.group);
-            let Some(read) = group.section(cohort.way, cohort.next, revision) else {
-                cohort.from_store = true;
-                return Next::Older;
-            };
+            let read = group.section(cohort.way, cohort.next, revision);
+            let Some(read) = read else { return Next::Older };
             read
         };
         if section.is_sendable() { Next::Events(section, upto) } else { Next::TooLarge }
@@ -187,12 +204,15 @@ impl HubCore {
     fn advance(&mut self, slot: u32, number: u32, next: i64) {
         let cohort = &mut self.cohorts[number as usize];
         let stream = &mut self.streams[slot as usize];
-        stream.queue.pop_front();
+        stream.queue_mut(cohort.line()).pop_front();
+        stream.begin(cohort, number);
         self.backlog.advance_some(cohort.watchers.len(), cohort.next, next);
         cohort.next = next;
         if next <= self.view.revision() && !cohort.watchers.is_empty() {
+            // It may have come so far that the log has the rest.
+            cohort.from_store &= !self.groups.get(cohort.group).reaches(next);
             // Others of this stream come first.
-            stream.queue.push_back(number);
+            stream.queue_mut(cohort.line()).push_back(number);
             return;
         }
         cohort.queued = false;
@@ -268,7 +288,7 @@ impl HubCore {
         let revision = self.view.revision();
         let stream = &self.streams[slot as usize];
         if let Some((first, last)) = stream.progress {
-            let behind = stream.queue.iter().map(|at| self.cohorts[*at as usize].next).min();
+            let behind = stream.queued().map(|at| self.cohorts[at as usize].next).min();
             let reached = behind.map_or(revision, |next| next - 1);
             if stream.watchers.is_empty() {
                 self.streams[slot as usize].progress = None;
