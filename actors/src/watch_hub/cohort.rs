@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use castd_proto::etcdserverpb::WatchCreateRequest;
 use castd_proto::etcdserverpb::watch_create_request::FilterType;
+use smallvec::SmallVec;
 
 use super::StreamId;
 use super::core::Room;
@@ -64,7 +65,8 @@ pub(super) struct Cohort {
     /// It reads from the store, being further behind than its group's log reaches,
     /// and is queued for that.
     pub(super) from_store: bool,
-    pub(super) watchers: Vec<Watcher>,
+    /// Most have one, which needs no memory of its own.
+    pub(super) watchers: SmallVec<[Watcher; 1]>,
 }
 
 impl Cohort {

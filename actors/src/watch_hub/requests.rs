@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use smallvec::smallvec;
 
 use super::cohort::{Cohort, Seat, Watcher, Way};
 use super::core::{HubCore, Outbox, number};
@@ -108,7 +109,7 @@ impl HubCore {
             next,
             queued: false,
             from_store: false,
-            watchers: vec![watcher],
+            watchers: smallvec![watcher],
         });
         stream.watchers.insert(watcher.id, (cohort, 0));
         // One that begins later than others is no cohort for them.
