@@ -68,6 +68,14 @@ impl Watched {
         }
     }
 
+    /// The key, or the first one.
+    fn key(&self) -> &[u8] {
+        match self {
+            Self::Key(key) => key,
+            Self::Range(range) => range.start(),
+        }
+    }
+
     fn range(&self) -> KeyRange {
         match self {
             Self::Key(key) => KeyRange::Single(Bytes::copy_from_slice(key)),
@@ -200,7 +208,8 @@ impl Groups {
 
     /// The group of a range, which is made if there is none.
     pub(super) fn of(&mut self, range: &KeyRange) -> u32 {
-        if let Some(number) = self.index.get(range) {
+        let key_of = |number: u32| self.groups[number as usize].watched.key();
+        if let Some(number) = self.index.get(range, key_of) {
             return number;
         }
         let number = self.groups.insert(Group {
@@ -231,8 +240,9 @@ impl Groups {
         let moved = group.cohorts.get(place as usize).copied();
         if group.cohorts.is_empty() {
             self.forget_log(number);
-            let group = self.groups.remove(number as usize);
-            self.index.remove(&group.range());
+            let key_of = |number: u32| self.groups[number as usize].watched.key();
+            self.index.remove(&self.get(number).range(), key_of);
+            self.groups.remove(number as usize);
         }
         moved
     }
@@ -255,7 +265,8 @@ impl Groups {
         };
         let mut touched = std::mem::take(&mut self.touched);
         for (at, record) in block.records.iter().enumerate() {
-            self.index.each(&record.key, |group| touched.push(group));
+            let key_of = |number: u32| self.groups[number as usize].watched.key();
+            self.index.each(&record.key, key_of, |group| touched.push(group));
             for number in touched.drain(..) {
                 if self.log(number, first, block, at, view) {
                     concerned.push(number);
