@@ -11,6 +11,10 @@ use super::encode::{ChunkBuilder, Head, Section, encode, encode_with_previous};
 use super::lines::{HISTORY_COST, Line};
 use super::requests::NO_WATCHER;
 
+/// So often a turn looks at a cohort, which may have nothing that is wanted. A chunk
+/// has space for fewer that have something.
+const STEPS: usize = 1024;
+
 /// Why a watcher is ended that asked for more than can be sent.
 const TOO_LARGE: &str = "castd: the events of one revision are larger than a response can be";
 
@@ -68,7 +72,7 @@ impl HubCore {
     /// a turn of history.
     fn fill(&mut self, slot: u32, line: Line, chunk: &mut ChunkBuilder) -> bool {
         let mut has_read = false;
-        loop {
+        for _ in 0..STEPS {
             let stream = &self.streams[slot as usize];
             let sending = stream.sending.as_ref().map(|sending| sending.cohort);
             let next = sending.or_else(|| stream.queue(line).front().copied());
