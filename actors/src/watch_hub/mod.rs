@@ -37,6 +37,7 @@ mod metrics;
 mod range_index;
 mod requests;
 mod serve;
+mod slots;
 #[cfg(test)]
 mod tests;
 

@@ -41,7 +41,7 @@ impl HubCore {
     }
 
     fn turn_of(&mut self, line: Line, slot: u32, id: StreamId, out: &mut impl Outbox) -> usize {
-        let stream = self.streams.get_mut(slot as usize).filter(|stream| stream.id == id);
+        let stream = self.streams.get_mut(slot).filter(|stream| stream.id == id);
         // It may have ended, and another one have its slot.
         let Some(stream) = stream else { return 1 };
         stream.in_line[line as usize] = false;
@@ -58,7 +58,7 @@ impl HubCore {
             out.answered(id);
         }
         let cost = if self.fill(slot, line, &mut chunk) { HISTORY_COST } else { 1 };
-        let stream = &mut self.streams[slot as usize];
+        let stream = &mut self.streams[slot];
         stream.needs = if chunk.is_large() { Room::All } else { Room::Any };
         if !chunk.is_empty() {
             out.send(id, chunk.build());
@@ -73,11 +73,11 @@ impl HubCore {
     fn fill(&mut self, slot: u32, line: Line, chunk: &mut ChunkBuilder) -> bool {
         let mut has_read = false;
         for _ in 0..STEPS {
-            let stream = &self.streams[slot as usize];
+            let stream = &self.streams[slot];
             let sending = stream.sending.as_ref().map(|sending| sending.cohort);
             let next = sending.or_else(|| stream.queue(line).front().copied());
             let Some(number) = next else { break };
-            let cohort = &self.cohorts[number as usize];
+            let cohort = &self.cohorts[number];
             if sending.is_none() && cohort.watchers.is_empty() {
                 // They were cancelled while they waited.
                 let next = cohort.next;
@@ -91,11 +91,11 @@ impl HubCore {
                 if line == Line::History && mem::replace(&mut has_read, true) {
                     break;
                 }
-                self.streams[slot as usize].begin(&self.cohorts[number as usize], number);
+                self.streams[slot].begin(&self.cohorts[number], number);
                 match self.next_section(number) {
                     Next::Events(section, upto) => {
                         let sending = Sending { cohort: number, section, upto, served: 0 };
-                        self.streams[slot as usize].sending = Some(sending);
+                        self.streams[slot].sending = Some(sending);
                     }
                     Next::Older => {
                         self.fall_behind(slot, number);
@@ -122,8 +122,8 @@ impl HubCore {
 
     /// The front cohort of the present reads from the store from now on.
     fn fall_behind(&mut self, slot: u32, number: u32) {
-        self.cohorts[number as usize].from_store = true;
-        let stream = &mut self.streams[slot as usize];
+        self.cohorts[number].from_store = true;
+        let stream = &mut self.streams[slot];
         stream.queue_mut(Line::Present).pop_front();
         stream.queue_mut(Line::History).push_back(number);
     }
@@ -131,7 +131,7 @@ impl HubCore {
     /// What comes next for a cohort: from its group's log, or from the store when
     /// it is too far behind for that.
     fn next_section(&mut self, number: u32) -> Next {
-        let cohort = &self.cohorts[number as usize];
+        let cohort = &self.cohorts[number];
         let (section, upto) = if cohort.from_store {
             if cohort.next < self.compact_revision {
                 return Next::Compacted;
@@ -149,7 +149,7 @@ impl HubCore {
 
     /// A piece of history for a cohort, and the last revision it tells of.
     fn read_store(&self, number: u32) -> (Section, i64) {
-        let cohort = &self.cohorts[number as usize];
+        let cohort = &self.cohorts[number];
         let range = self.groups.get(cohort.group).range();
         let piece = self.settings.piece;
         let changes = self.view.changes(&range, cohort.next, piece);
@@ -177,8 +177,8 @@ impl HubCore {
     /// it, as far as the chunk has space. Whether all have it.
     fn send(&mut self, slot: u32, number: u32, chunk: &mut ChunkBuilder) -> bool {
         self.renew_head();
-        let cohort = &mut self.cohorts[number as usize];
-        let stream = &mut self.streams[slot as usize];
+        let cohort = &mut self.cohorts[number];
+        let stream = &mut self.streams[slot];
         let Some(sending) = &mut stream.sending else { return true };
         if !sending.section.is_empty() {
             let fragment = cohort.way.fragment.then_some(self.settings.fragment_bytes);
@@ -206,8 +206,8 @@ impl HubCore {
 
     /// The front cohort has been sent everything before `next`.
     fn advance(&mut self, slot: u32, number: u32, next: i64) {
-        let cohort = &mut self.cohorts[number as usize];
-        let stream = &mut self.streams[slot as usize];
+        let cohort = &mut self.cohorts[number];
+        let stream = &mut self.streams[slot];
         stream.queue_mut(cohort.line()).pop_front();
         stream.begin(cohort, number);
         self.backlog.advance_some(cohort.watchers.len(), cohort.next, next);
@@ -229,25 +229,25 @@ impl HubCore {
     /// A cohort that has everything joins the main one, if that has everything too.
     fn settle(&mut self, slot: u32, number: u32) {
         let revision = self.view.revision();
-        let cohort = &self.cohorts[number as usize];
+        let cohort = &self.cohorts[number];
         if cohort.watchers.is_empty() {
             return self.disband(number);
         }
-        let stream = &mut self.streams[slot as usize];
+        let stream = &mut self.streams[slot];
         let main = *stream.mains.entry((cohort.group, cohort.way)).or_insert(number);
-        if self.cohorts[main as usize].next > revision + 1 {
+        if self.cohorts[main].next > revision + 1 {
             // It begins later than others: no cohort for them.
             stream.mains.insert((cohort.group, cohort.way), number);
             return;
         }
-        if main == number || !self.cohorts[main as usize].is_at(cohort.next, revision) {
+        if main == number || !self.cohorts[main].is_at(cohort.next, revision) {
             return;
         }
-        let lengths = [main, number].map(|at| self.cohorts[at as usize].watchers.len());
+        let lengths = [main, number].map(|at| self.cohorts[at].watchers.len());
         let (from, to) = if lengths[0] < lengths[1] { (main, number) } else { (number, main) };
         stream.mains.insert((cohort.group, cohort.way), to);
-        let movers = mem::take(&mut self.cohorts[from as usize].watchers);
-        let watchers = &mut self.cohorts[to as usize].watchers;
+        let movers = mem::take(&mut self.cohorts[from].watchers);
+        let watchers = &mut self.cohorts[to].watchers;
         for watcher in movers {
             stream.watchers.insert(watcher.id, (to, super::core::number(watchers.len())));
             watchers.push(watcher);
@@ -267,8 +267,8 @@ impl HubCore {
         // As etcd has it for what is compacted: no reason in words, and no revision
         // in the header.
         let header = Some(self.header(0));
-        let cohort = &mut self.cohorts[number as usize];
-        let stream = &mut self.streams[slot as usize];
+        let cohort = &mut self.cohorts[number];
+        let stream = &mut self.streams[slot];
         while chunk.takes_events()
             && let Some(Watcher { id, .. }) = cohort.watchers.pop()
         {
@@ -290,17 +290,17 @@ impl HubCore {
     /// Tells how far the stream is, and single watchers, if it is time for that.
     fn tell_progress(&mut self, slot: u32, chunk: &mut ChunkBuilder) {
         let revision = self.view.revision();
-        let stream = &self.streams[slot as usize];
+        let stream = &self.streams[slot];
         if let Some((first, last)) = stream.progress {
-            let behind = stream.queued().map(|at| self.cohorts[at as usize].next).min();
+            let behind = stream.queued().map(|at| self.cohorts[at].next).min();
             let reached = behind.map_or(revision, |next| next - 1);
             if stream.watchers.is_empty() {
-                self.streams[slot as usize].progress = None;
+                self.streams[slot].progress = None;
             } else if reached >= first && chunk.has_space() {
                 let header = Some(self.header(reached));
                 let watch_id = NO_WATCHER;
                 chunk.message(&WatchResponse { header, watch_id, ..WatchResponse::default() });
-                self.streams[slot as usize].progress = (reached < last).then_some((last, last));
+                self.streams[slot].progress = (reached < last).then_some((last, last));
                 if revision < last {
                     self.progress_asked.push(slot);
                 }
@@ -313,7 +313,7 @@ impl HubCore {
     fn notify(&mut self, slot: u32, chunk: &mut ChunkBuilder) {
         let revision = self.view.revision();
         let header = Some(self.header(revision));
-        let stream = &mut self.streams[slot as usize];
+        let stream = &mut self.streams[slot];
         let Some(begin) = stream.notifying else { return };
         for id in stream.notify.range(begin..) {
             if !chunk.has_space() {
@@ -321,7 +321,7 @@ impl HubCore {
                 return;
             }
             let Some((at, place)) = stream.watchers.get(id) else { continue };
-            let cohort = &mut self.cohorts[*at as usize];
+            let cohort = &mut self.cohorts[*at];
             let silent = !mem::take(&mut cohort.watchers[*place as usize].spoken);
             if silent && !cohort.queued && cohort.next <= revision + 1 {
                 let watch_id = *id;
