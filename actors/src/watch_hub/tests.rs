@@ -547,6 +547,29 @@ fn those_who_come_back_keep_nobody_waiting_who_is_up_to_date() {
 }
 
 #[test]
+fn a_stream_in_the_slot_of_another_one_does_not_take_its_turns() {
+    let mut world = World::new();
+    (0..20).for_each(|_| world.put("k"));
+    world.publish();
+    let create = StreamRequest::Create(request("k", "", 1));
+    for stream in 1..=3 {
+        world.hub.open(stream);
+        // It stands in both lines when it ends.
+        world.ask(stream, create.clone());
+        world.hub.close(stream);
+    }
+    world.hub.open(4);
+    world.ask(4, create);
+    world.room(4, 2);
+    world.hub.check();
+    while world.hub.turn(&mut world.rooms) > 0 {
+        world.hub.check();
+    }
+    world.drain(4);
+    assert_eq!(world.events(4, 0), (2..=21).collect::<Vec<i64>>());
+}
+
+#[test]
 fn watchers_of_a_stream_that_begin_together_read_history_once() {
     let mut world = World::new();
     world.hub.open(1);
