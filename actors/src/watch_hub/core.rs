@@ -154,7 +154,11 @@ impl HubCore {
         self.backlog.streams(-1);
         self.backlog.watchers(-(ended.watchers.len() as i64));
         let seats = ended.watchers.values().map(|(cohort, _)| *cohort);
-        for number in seats.chain(ended.queued()) {
+        let mut cohorts: Vec<u32> = seats.chain(ended.queued()).collect();
+        // In an order that does not come from a hash table: what is left keeps it.
+        cohorts.sort_unstable();
+        cohorts.dedup();
+        for number in cohorts {
             if self.cohorts.get(number).is_some_and(|cohort| cohort.stream == slot) {
                 self.dissolve(number);
             }
