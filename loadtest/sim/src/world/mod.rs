@@ -6,6 +6,7 @@ mod faults;
 mod lives;
 mod network;
 mod recovery;
+mod upkeep;
 mod watchman;
 
 use std::collections::{BTreeMap, BinaryHeap};
