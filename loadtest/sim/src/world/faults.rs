@@ -88,8 +88,10 @@ impl World {
         let seed = self.chance.random();
         let segment_bytes = self.config.segment_bytes;
         self.end_for(id, Ending::Kill, "process killed", down);
-        let Some(member) = self.members.get_mut(&id).filter(|member| member.process.is_none())
-        else {
+        let Some(member) = self.members.get_mut(&id).filter(|member| {
+            // One that is down already may have had its turn.
+            member.process.is_none() && member.whole.is_none()
+        }) else {
             return;
         };
         let whole = member.disk.fork();
