@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn times_for_people() {
-        assert_eq!(span(3.1415), "3.1 s");
+        assert_eq!(span(3.26), "3.3 s");
         assert_eq!(span(600.0), "10.0 min");
         assert_eq!(span(36_000.0), "10.00 h");
     }
