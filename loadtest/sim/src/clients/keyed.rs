@@ -346,7 +346,7 @@ fn op(request: TxnOp) -> RequestOp {
     RequestOp { request: Some(request) }
 }
 
-fn call_number(call: CallId) -> u32 {
+pub(super) fn call_number(call: CallId) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
 }
 
