@@ -66,6 +66,22 @@ impl Part {
         Self::Peers,
         Self::Door,
     ];
+
+    /// The actor's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raft => "RaftNode",
+            Self::Wal => "WalWriter",
+            Self::Apply => "ApplyLoop",
+            Self::Mvcc => "Mvcc",
+            Self::Sealer => "Checkpointer",
+            Self::Leases => "LeaseManager",
+            Self::Compactor => "Compactor",
+            Self::Hub => "WatchHub",
+            Self::Peers => "PeerTransport",
+            Self::Door => "faces and links",
+        }
+    }
 }
 
 /// How a world's members are configured.

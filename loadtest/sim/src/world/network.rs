@@ -325,6 +325,9 @@ impl World {
             Load::Snapshot(_, pieces) => pieces.iter().map(Bytes::len).sum::<usize>() as Nanos,
             _ => 0,
         };
+        if copies > 1 {
+            self.watchman.count("message doubled");
+        }
         for (copy, delay) in delays.into_iter().enumerate() {
             let load = if copy == 0 { load.clone() } else { load.again() };
             let mut at = self.now + delay + size * BYTE_TIME;
