@@ -200,5 +200,6 @@ fn config(chance: &mut StdRng) -> MemberConfig {
         segment_bytes: chance.random_range(4..16) * 4096,
         scrub_records: chance.random_range(10..200),
         compaction: AutoCompaction::Off,
+        fragment_bytes: chance.random_range(1..32) << 10,
     }
 }

@@ -253,7 +253,11 @@ impl Client for KeyClient {
         call: CallId,
         outcome: Result<Reply, Failure>,
     ) {
-        let Some(under) = self.under.take_if(|under| under.call == call) else { return };
+        let Some(mut under) = self.under.take_if(|under| under.call == call) else { return };
+        if world.life_of(under.member) != under.life {
+            // Which process has answered is not known.
+            under.life = 0;
+        }
         let mut pause = world.chance.random_range(0..self.pause.max(1));
         match outcome {
             Ok(reply) => {

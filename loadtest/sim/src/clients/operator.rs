@@ -18,6 +18,9 @@ use crate::world::World;
 
 /// How long an answer is waited for.
 const PATIENCE: Nanos = 8 * SECOND;
+/// A call whose answer was lost takes effect within this time, or never: no member stands
+/// still for longer.
+const DOUBT: Nanos = 30 * SECOND;
 /// The first of the keys that it tries to put under an alarm.
 const TRIED: Key = LEASE_KEYS + (1 << 29);
 /// The member that is said to have no space.
@@ -55,6 +58,8 @@ pub(crate) struct Operator {
     under: Option<(CallId, What)>,
     alarm: Alarm,
     tries: u32,
+    /// No alarm is raised before: a call to lower it may still be on its way.
+    doubtful_until: Nanos,
     wrong: Vec<String>,
     retired: bool,
 }
@@ -62,14 +67,21 @@ pub(crate) struct Operator {
 impl Operator {
     /// One who has not done anything yet.
     pub(crate) fn new() -> Self {
-        Self { under: None, alarm: Alarm::Off, tries: 0, wrong: Vec::new(), retired: false }
+        Self {
+            under: None,
+            alarm: Alarm::Off,
+            tries: 0,
+            doubtful_until: 0,
+            wrong: Vec::new(),
+            retired: false,
+        }
     }
 
     fn next(&mut self, world: &mut World) -> Option<(What, Request)> {
         match self.alarm {
             Alarm::Off if is_alarmed(world) => Some(lower()),
             Alarm::Off if self.retired => None,
-            Alarm::Off => draw(world),
+            Alarm::Off => draw(world, self.doubtful_until),
             Alarm::On(0) | Alarm::Ending => Some(lower()),
             Alarm::On(tries) => {
                 self.alarm = Alarm::On(tries - 1);
@@ -148,13 +160,16 @@ impl Operator {
             }
             What::Put | What::Delete => {}
             What::Lower => {
+                if outcome.as_ref().is_err_and(|failure| !failure.is_certain()) {
+                    self.doubtful_until = world.now + DOUBT;
+                }
                 self.alarm = if outcome.is_ok() { Alarm::Off } else { Alarm::Ending };
             }
         }
     }
 }
 
-fn draw(world: &mut World) -> Option<(What, Request)> {
+fn draw(world: &mut World, doubtful_until: Nanos) -> Option<(What, Request)> {
     let (newest, compacted) = (world.watchman.revision(), world.watchman.compacted);
     let drawn = match world.chance.random_range(0..100) {
         0..60 => {
@@ -173,6 +188,7 @@ fn draw(world: &mut World) -> Option<(What, Request)> {
             let to = world.any_reachable().filter(|_| world.chance.random_bool(0.7));
             (What::Transfer, Request::TransferLeader(to.unwrap_or(0)))
         }
+        _ if world.now < doubtful_until => return None,
         _ => (What::Raise, alarm(AlarmAction::Activate)),
     };
     Some(drawn)

@@ -13,6 +13,7 @@ use rand::Rng;
 use super::Client;
 use crate::door::{CallId, Failure, Reply, Request};
 use crate::time::{MS, Nanos, SECOND};
+use crate::weather::Fault;
 use crate::world::{World, later_member};
 
 /// How long an answer is waited for.
@@ -37,8 +38,9 @@ pub(crate) struct Steward {
     under: BTreeMap<CallId, What>,
     /// Members that have told their name.
     published: BTreeSet<u64>,
-    /// Members whose disk is lost.
-    lost: BTreeSet<u64>,
+    /// Members that are to go: once it has asked for that, it does not know better until
+    /// they are gone.
+    leaving: BTreeSet<u64>,
     /// It does nothing before.
     rests_until: Nanos,
     retired: bool,
@@ -51,7 +53,7 @@ impl Steward {
             next_id: members + 1,
             under: BTreeMap::new(),
             published: (1..=members).collect(),
-            lost: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             rests_until: SECOND,
             retired: false,
         }
@@ -94,8 +96,8 @@ impl Steward {
     }
 
     fn change(&mut self, world: &mut World, number: usize, cluster: &ClusterState) {
-        let lost = self.lost.iter().copied().find(|id| cluster.members.contains_key(id));
-        if let Some(id) = lost {
+        let leaving = self.leaving.iter().copied().find(|id| cluster.members.contains_key(id));
+        if let Some(id) = leaving {
             return self.remove(world, number, id);
         }
         if self.retired {
@@ -103,7 +105,7 @@ impl Steward {
         }
         let voters: Vec<u64> = cluster.voters().map(|member| member.id).collect();
         let learner = cluster.members.values().find(|member| member.is_learner);
-        match (world.chance.random_range(0..10), learner) {
+        match (world.chance.random_range(0..12), learner) {
             (0..6, Some(learner)) if self.published.contains(&learner.id) => {
                 let leader = world.leader();
                 self.call(world, number, leader, What::Promote, Request::Promote(learner.id));
@@ -117,7 +119,12 @@ impl Steward {
             (9, _) if voters.len() > VOTERS_MIN => {
                 let id = voters[world.chance.random_range(0..voters.len())];
                 world.lose_disk(id);
-                self.lost.insert(id);
+                self.leaving.insert(id);
+            }
+            (10, _) => {
+                let id = voters[world.chance.random_range(0..voters.len())];
+                let down = world.chance.random_range(100 * MS..2 * SECOND);
+                world.fault(Fault::Kill(id, down));
             }
             _ => {}
         }
@@ -140,6 +147,7 @@ impl Steward {
     }
 
     fn remove(&mut self, world: &mut World, number: usize, id: u64) {
+        self.leaving.insert(id);
         let change =
             MemberChange { kind: Kind::Remove.into(), member_id: id, ..MemberChange::default() };
         let member = world.any_reachable();
@@ -189,14 +197,16 @@ impl Client for Steward {
         let Some(view) = world.furthest_view() else { return false };
         let members = &view.cluster().members;
         let all_there = members.keys().all(|id| {
-            world.members.contains_key(id) && self.published.contains(id) && !self.lost.contains(id)
+            world.members.contains_key(id)
+                && self.published.contains(id)
+                && !self.leaving.contains(id)
         });
         self.under.is_empty() && all_there
     }
 
     fn describe(&self) -> String {
-        let Self { under, published, lost, .. } = self;
-        format!("steward: {under:?}, published {published:?}, lost {lost:?}")
+        let Self { under, published, leaving, .. } = self;
+        format!("steward: {under:?}, published {published:?}, leaving {leaving:?}")
     }
 
     fn testify(&mut self, _evidence: &mut Evidence) {}
