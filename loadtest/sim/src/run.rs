@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use castd_actors::compactor::AutoCompaction;
 use castd_actors::mvcc::SealPolicy;
-use castd_check::{Evidence, Problem, Tally, judge};
+use castd_check::{Evidence, Judgement, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -50,6 +50,8 @@ pub struct Outcome {
     pub seed: u64,
     /// What must not be; empty when all was well.
     pub problems: Vec<Problem>,
+    /// How much there was to judge; its problems are among the others.
+    pub judged: Judgement,
     /// When the first problem was seen, or the world ended.
     pub ended: Nanos,
     /// Events that happened.
@@ -171,11 +173,13 @@ fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcom
     ];
     world.watchman.counts.extend(held.map(|(what, count)| (what, count as u64)));
     let mut problems = std::mem::take(&mut world.watchman.problems);
-    problems.extend(judge(&evidence).problems);
+    let mut judged = judge(&evidence);
+    problems.append(&mut judged.problems);
     let lines: Vec<String> = evidence.records.operations.iter().map(ToString::to_string).collect();
     Outcome {
         seed: settings.seed,
         problems,
+        judged,
         ended: world.now,
         steps: world.steps,
         calls: evidence.records.tally,
