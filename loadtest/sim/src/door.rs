@@ -26,6 +26,8 @@ pub(crate) enum Request {
     TransferLeader(u64),
     /// Change the members.
     ChangeMembers(MemberChange),
+    /// Give a learner a vote; for the leader.
+    Promote(u64),
     /// Pack the store anew.
     Defragment,
     /// Open a watch stream and ask these things.
@@ -113,6 +115,7 @@ pub(crate) async fn serve(company: Company, request: Request) -> Result<Reply, E
         Request::ChangeMembers(change) => {
             company.change_members(&change).await.map(|()| Reply::Done)
         }
+        Request::Promote(id) => company.promote_as_leader(id).await.map(|()| Reply::Done),
         Request::Defragment => company.defragment().await.map(|()| Reply::Done),
         Request::Watch(requests) => {
             let (handle, chunks) = company.watch().await?;

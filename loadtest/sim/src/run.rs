@@ -8,6 +8,7 @@ use castd_check::{Evidence, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::chance::Chance;
 use crate::clients::KeyClient;
 use crate::member::{MemberConfig, Part};
 use crate::plan::{Plan, Planned, Profile};
@@ -80,7 +81,7 @@ pub fn run(settings: &Settings) -> Outcome {
     let mut plan_chance = StdRng::seed_from_u64(chance.random());
     let plan = Plan::draw(settings.profile, &mut plan_chance, settings.span, members);
     let story = Story::new(settings.verbose);
-    let mut world = World::new(chance.random(), config, plan.weather.clone(), story);
+    let mut world = World::new(Chance::seeded(chance.random()), config, plan.weather.clone(), story);
     world.found(members);
     arrange(&mut world, &plan.faults, &settings.without);
     let keys = chance.random_range(2..12);
