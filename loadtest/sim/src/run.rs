@@ -81,7 +81,8 @@ pub fn run(settings: &Settings) -> Outcome {
     let mut plan_chance = StdRng::seed_from_u64(chance.random());
     let plan = Plan::draw(settings.profile, &mut plan_chance, settings.span, members);
     let story = Story::new(settings.verbose);
-    let mut world = World::new(Chance::seeded(chance.random()), config, plan.weather.clone(), story);
+    let mut world =
+        World::new(Chance::seeded(chance.random()), config, plan.weather.clone(), story);
     world.found(members);
     arrange(&mut world, &plan.faults, &settings.without);
     let keys = chance.random_range(2..12);

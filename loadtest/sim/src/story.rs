@@ -105,7 +105,10 @@ fn describe(message: &Message) -> String {
     if *term > 0 {
         line += &format!(" term {term}");
     }
-    if *log_term > 0 {
+    let appended = message.msg_type() == MessageType::MsgAppendResponse;
+    if message.reject && appended {
+        line += &format!(" rejects {index}, hint {}/{log_term}", message.reject_hint);
+    } else if *log_term > 0 {
         line += &format!(" at {index}/{log_term}");
     } else if *index > 0 {
         line += &format!(" up to {index}");
@@ -124,8 +127,8 @@ fn describe(message: &Message) -> String {
     if !message.context.is_empty() && kind.starts_with("Heartbeat") {
         line += " for a read";
     }
-    if message.reject {
-        line += &format!(" rejects, hint {}", message.reject_hint);
+    if message.reject && !appended {
+        line += " rejects";
     }
     line
 }

@@ -25,14 +25,7 @@ pub(crate) struct Weather {
 impl Weather {
     /// Nothing is lost, and clocks are right.
     pub(crate) fn calm() -> Self {
-        Self {
-            lost: 0.0,
-            doubled: 0.0,
-            reordered: 0.0,
-            delay_max: MS,
-            delayed: 0.0,
-            drift_ppm: 0,
-        }
+        Self { lost: 0.0, doubled: 0.0, reordered: 0.0, delay_max: MS, delayed: 0.0, drift_ppm: 0 }
     }
 
     /// The same world, without losses and delays.

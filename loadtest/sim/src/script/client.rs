@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use castd_actors::watch_hub::StreamRequest;
 use castd_actors::{Chunk, Error, Outcome, WatchHandle};
 use castd_check::Evidence;
-use castd_proto::castdpb::member_change::Kind;
 use castd_proto::castdpb::MemberChange;
+use castd_proto::castdpb::member_change::Kind;
 use castd_proto::castdpb::request::Op;
 use castd_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use castd_proto::etcdserverpb::request_op::Request as TxnOp;
@@ -18,7 +19,6 @@ use castd_proto::etcdserverpb::{
 };
 use castd_proto::mvccpb::KeyValue;
 use castd_proto::mvccpb::event::EventType;
-use castd_actors::watch_hub::StreamRequest;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -66,7 +66,9 @@ impl Client for ScriptClient {
             Ok(reply) => answer(&reply),
             Err(failure) => return world.story.tell(world.now, || failed(&call, failure)),
         };
-        world.story.tell(world.now, || format!("m{} -> client: {}: {told}", call.member, call.text));
+        world
+            .story
+            .tell(world.now, || format!("m{} -> client: {}: {told}", call.member, call.text));
     }
 
     fn retire(&mut self) {}
@@ -79,12 +81,7 @@ impl Client for ScriptClient {
 }
 
 impl Desk {
-    fn watch(
-        &mut self,
-        member: u64,
-        handle: WatchHandle,
-        chunks: Receiver<Box<Chunk>>,
-    ) -> String {
+    fn watch(&mut self, member: u64, handle: WatchHandle, chunks: Receiver<Box<Chunk>>) -> String {
         let number = self.watches.len() + 1;
         self.watches.push(Watch { number, member, chunks, _handle: handle, ended: false });
         format!("watcher {number}")
@@ -165,7 +162,9 @@ pub(super) fn request(ask: &Ask) -> Request {
                 failure: vec![RequestOp { request: Some(TxnOp::RequestRange(get(key))) }],
             }))
         }
-        Ask::Watch { keys, from } => Request::Watch(vec![StreamRequest::Create(watch(keys, *from))]),
+        Ask::Watch { keys, from } => {
+            Request::Watch(vec![StreamRequest::Create(watch(keys, *from))])
+        }
         Ask::Grant { lease, ttl } => {
             Request::Write(Op::LeaseGrant(LeaseGrantRequest { id: *lease, ttl: *ttl }))
         }

@@ -11,7 +11,11 @@ const PATIENCE: Nanos = 10 * SECOND;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     /// Found a cluster.
-    Members { count: u64, pre_vote: bool, snapshot_every: Option<u64> },
+    Members {
+        count: u64,
+        pre_vote: bool,
+        snapshot_every: Option<u64>,
+    },
     /// Let time pass.
     Run(Nanos),
     /// Let time pass until a line has these words.
@@ -58,15 +62,33 @@ pub(super) struct Call {
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    Put { key: String, value: String, lease: i64 },
+    Put {
+        key: String,
+        value: String,
+        lease: i64,
+    },
     Delete(String),
     /// At a revision; 0 for the newest.
-    Get { key: String, serializable: bool, revision: i64 },
+    Get {
+        key: String,
+        serializable: bool,
+        revision: i64,
+    },
     /// If a key has a value, or is absent, put another one.
-    Txn { key: String, expected: Option<String>, then: (String, String) },
+    Txn {
+        key: String,
+        expected: Option<String>,
+        then: (String, String),
+    },
     /// From a revision on; 0 for now.
-    Watch { keys: String, from: i64 },
-    Grant { lease: i64, ttl: i64 },
+    Watch {
+        keys: String,
+        from: i64,
+    },
+    Grant {
+        lease: i64,
+        ttl: i64,
+    },
     KeepAlive(i64),
     Revoke(i64),
     Compact(i64),

@@ -91,8 +91,9 @@ mod tests {
 
     #[test]
     fn what_happened_replaces_what_was_said() {
-        let told = replay("# A test.\n\nmembers 1\nquietly run 2s\n----\nlies\nmore lies\n\nshow\n")
-            .expect("a good transcript");
+        let told =
+            replay("# A test.\n\nmembers 1\nquietly run 2s\n----\nlies\nmore lies\n\nshow\n")
+                .expect("a good transcript");
         assert!(told.starts_with("# A test.\n\nmembers 1\nquietly run 2s\n----\n\nshow\n----\n"));
         assert!(told.contains("m1 leader"), "{told}");
         assert_eq!(replay(&told), Ok(told.clone()), "a transcript tells the same again");

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::rc::Rc;
 
 use castd_actors::ClusterState;
-use castd_actors::company::Begin;
 use castd_actors::compactor::AutoCompaction;
+use castd_actors::company::Begin;
 use castd_actors::mvcc::SealPolicy;
 use castd_actors::raft_node::RaftInbound;
 use prost::Message as _;

@@ -16,8 +16,8 @@ use rand::Rng;
 
 use self::calls::Calls;
 pub(crate) use self::events::Event;
-pub(crate) use self::lives::Ending;
 use self::events::Moment;
+pub(crate) use self::lives::Ending;
 use self::network::Network;
 pub(crate) use self::watchman::Watchman;
 use crate::chance::Chance;
@@ -53,7 +53,12 @@ pub(crate) struct World {
 
 impl World {
     /// A world without members.
-    pub(crate) fn new(chance: Chance, config: MemberConfig, weather: Weather, story: Story) -> Self {
+    pub(crate) fn new(
+        chance: Chance,
+        config: MemberConfig,
+        weather: Weather,
+        story: Story,
+    ) -> Self {
         Self {
             now: 0,
             line: BinaryHeap::new(),
