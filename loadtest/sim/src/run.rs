@@ -8,6 +8,7 @@ use castd_check::{Evidence, Judgement, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::chance::Chance;
 use crate::clients::{
     Historian, Holder, KeyClient, LEASES_LATE, Locker, Operator, Steward, Watcher,
 };
@@ -84,7 +85,8 @@ pub fn run(settings: &Settings) -> Outcome {
     let mut plan_chance = StdRng::seed_from_u64(chance.random());
     let plan = Plan::draw(settings.profile, &mut plan_chance, settings.span, members);
     let story = Story::new(settings.verbose);
-    let mut world = World::new(chance.random(), config, plan.weather.clone(), story);
+    let mut world =
+        World::new(Chance::seeded(chance.random()), config, plan.weather.clone(), story);
     world.found(members);
     arrange(&mut world, &plan.faults, &settings.without);
     add_clients(&mut world, &mut chance, settings.profile, members);
