@@ -8,6 +8,7 @@ use super::cohort::{Sending, Watcher};
 use super::core::{HubCore, Outbox, Room};
 use super::encode::{ChunkBuilder, Head, Section, encode, encode_with_previous};
 use super::requests::NO_WATCHER;
+use crate::shared::{Planted, is_planted};
 
 /// A piece of history takes as long as so many turns without one.
 const PIECE_COST: usize = 15;
@@ -111,7 +112,10 @@ impl HubCore {
         let cohort = &mut self.cohorts[number as usize];
         let (section, upto) = if cohort.from_store {
             if cohort.next < self.compact_revision {
-                return Next::Compacted;
+                if !is_planted(Planted::WatchSkipsCompacted) {
+                    return Next::Compacted;
+                }
+                cohort.next = self.compact_revision;
             }
             self.read_store(number)
         } else {
@@ -149,7 +153,9 @@ impl HubCore {
                 events.push(event);
             }
         }
-        (Section::of(&events), changes.next - 1)
+        let synced = changes.next > self.view.revision();
+        let skipped = i64::from(synced && is_planted(Planted::WatchSkipsAtSync));
+        (Section::of(&events), changes.next - 1 + skipped)
     }
 
     /// Sends the front cohort's response to those of its watchers who have not got
@@ -269,7 +275,8 @@ impl HubCore {
         let stream = &self.streams[slot as usize];
         if let Some((first, last)) = stream.progress {
             let behind = stream.queue.iter().map(|at| self.cohorts[*at as usize].next).min();
-            let reached = behind.map_or(revision, |next| next - 1);
+            let hasty = is_planted(Planted::ProgressAheadOfEvents);
+            let reached = behind.filter(|_| !hasty).map_or(revision, |next| next - 1);
             if stream.watchers.is_empty() {
                 self.streams[slot as usize].progress = None;
             } else if reached >= first && chunk.has_space() {

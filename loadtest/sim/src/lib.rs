@@ -18,6 +18,8 @@ mod time;
 mod weather;
 mod world;
 
+#[cfg(feature = "planted")]
+pub use castd_actors::shared::Planted;
 pub use member::Part;
 pub use plan::Profile;
 pub use run::{Outcome, Settings, run};
