@@ -104,3 +104,21 @@ fn every_bug_is_found() {
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
+
+/// Worlds without a bug of ours, over the same seeds.
+#[test]
+fn without_them_all_is_well() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100_u64);
+    let mut bad = Vec::new();
+    for profile in Profile::ALL {
+        for seed in 1..=seeds {
+            let outcome = run(&Settings::new(seed, profile));
+            if let Some(problem) = outcome.problems.first() {
+                let text: String = problem.to_string().chars().take(900).collect();
+                println!("{profile} seed {seed}: {text}");
+                bad.push((profile, seed));
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{bad:?}");
+}
