@@ -8,7 +8,7 @@ use castd_check::{Evidence, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::clients::KeyClient;
+use crate::clients::{KeyClient, Watcher};
 use crate::member::{MemberConfig, Part};
 use crate::plan::{Plan, Planned, Profile};
 use crate::story::Story;
@@ -96,16 +96,25 @@ pub fn run(settings: &Settings) -> Outcome {
     let mut world = World::new(chance.random(), config, plan.weather.clone(), story);
     world.found(members);
     arrange(&mut world, &plan.faults, &settings.without);
-    let keys = chance.random_range(2..12);
-    for client in 0..6 {
-        let pause = chance.random_range(5 * MS..200 * MS);
-        world.add_client(Box::new(KeyClient::new(keys, pause, client % members + 1)));
-    }
+    add_clients(&mut world, &mut chance, members);
     world.run_until(settings.span);
     if world.watchman.problems.is_empty() {
         recover(&mut world);
     }
     conclude(settings, world, &plan.faults)
+}
+
+/// Those who use the cluster.
+fn add_clients(world: &mut World, chance: &mut StdRng, members: u64) {
+    let keys = chance.random_range(2..12);
+    for client in 0..6 {
+        let pause = chance.random_range(5 * MS..200 * MS);
+        world.add_client(Box::new(KeyClient::new(keys, pause, client % members + 1)));
+    }
+    for watcher in 0..chance.random_range(1..4) {
+        let pause = chance.random_range(4 * MS..40 * MS);
+        world.add_client(Box::new(Watcher::new(keys, pause, watcher * 1_000_000)));
+    }
 }
 
 fn arrange(world: &mut World, faults: &[Planned], without: &BTreeSet<usize>) {
@@ -129,7 +138,7 @@ fn recover(world: &mut World) {
         }
         let next = world.now + 100 * MS;
         if next > deadline {
-            let state = world.describe();
+            let state = world.describe() + &world.describe_clients();
             let text = format!("not well {} after all was mended:{state}", seconds(RECOVERY));
             return world.watchman.problem("a mended cluster serves again", text);
         }

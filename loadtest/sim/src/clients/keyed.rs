@@ -282,6 +282,10 @@ impl Client for KeyClient {
         self.under.is_none()
     }
 
+    fn describe(&self) -> String {
+        format!("keys, call {:?}", self.under.as_ref().map(|under| under.call))
+    }
+
     fn testify(&mut self, evidence: &mut Evidence) {
         if let Some(under) = self.under.take() {
             self.failed(&under, Failure::TimedOut);

@@ -1,9 +1,11 @@
 //! Clients: they ask, wait, give up, and try again, as real ones do.
 
 mod keyed;
+mod watcher;
 
 use castd_check::Evidence;
 pub(crate) use keyed::KeyClient;
+pub(crate) use watcher::Watcher;
 
 use crate::door::{CallId, Failure, Reply};
 use crate::world::World;
@@ -27,6 +29,9 @@ pub(crate) trait Client {
 
     /// Whether it waits for nothing any more.
     fn is_content(&self, world: &World) -> bool;
+
+    /// What it is about, for people.
+    fn describe(&self) -> String;
 
     /// It adds what it was told.
     fn testify(&mut self, evidence: &mut Evidence);

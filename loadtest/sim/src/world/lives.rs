@@ -47,9 +47,14 @@ impl World {
         });
         let process = match started {
             Ok(Ok(process)) => process,
-            Ok(Err(reason)) | Err(reason) => return self.cannot_start(id, reason),
+            Ok(Err(reason)) => return self.cannot_start(id, reason),
+            Err(said) => {
+                let text = format!("m{id} stumbles at its start: {said}");
+                return self.watchman.problem("a member starts again", text);
+            }
         };
         member.noted = 0;
+        member.whole = None;
         member.process = Some(process);
         self.story.tell(now, || format!("m{id} starts, life {life}"));
         self.begin_beats(id, life);
@@ -65,14 +70,19 @@ impl World {
         }
     }
 
-    /// A disk that ails may keep a member from starting; it is tried again. One that
-    /// was damaged is of no use any more.
+    /// A disk that ails may keep a member from starting; it is tried again. One on which
+    /// a bit has turned is replaced by what it was before.
     fn cannot_start(&mut self, id: u64, reason: String) {
         let member = self.members.get_mut(&id).expect("only members are started");
-        if member.disk_ails {
+        let mended = member.whole.take().map(|whole| member.disk = whole).is_some();
+        let ailing = member.disk_ails();
+        if mended {
+            self.watchman.count("damage found");
+        }
+        if mended || ailing {
+            member.disk.kill();
             self.story.tell(self.now, || format!("m{id} cannot start: {reason}"));
-            self.after(SECOND, Event::Start { member: id });
-            return;
+            return self.after(SECOND, Event::Start { member: id });
         }
         self.watchman.problem("a member starts again", format!("m{id} cannot start: {reason}"));
     }
@@ -108,7 +118,7 @@ impl World {
 
     /// A process has ended by itself. That is right only when its disk ails.
     fn died(&mut self, id: u64, (actor, said): &Death) {
-        let ails = self.members[&id].disk_ails;
+        let ails = self.members[&id].disk_ails();
         self.story.tell(self.now, || format!("m{id} ends: {actor}: {said}"));
         self.watchman.count("process ended by itself");
         if !ails || actor == "a panic" {

@@ -6,6 +6,7 @@ mod faults;
 mod lives;
 mod network;
 mod recovery;
+mod upkeep;
 mod watchman;
 
 use std::collections::{BTreeMap, BinaryHeap};
@@ -179,19 +180,18 @@ impl World {
 
     /// How long it takes until a part has its turn.
     pub(crate) fn latency(&mut self, id: u64, part: Part) -> Nanos {
+        let member = &self.members[&id];
         let chance = &mut self.chance;
-        match part {
-            Part::Wal | Part::Sealer => {
-                let member = &self.members[&id];
-                let good = match part {
-                    Part::Wal => chance.random_range(200 * US..2 * MS),
-                    _ => chance.random_range(5 * MS..100 * MS),
-                };
-                let stalled = member.stalled_until.saturating_sub(self.now);
-                stalled + good * member.slowness
-            }
+        let stalled = member.stalled_until.saturating_sub(self.now);
+        let latency = match part {
+            Part::Wal => stalled + chance.random_range(200 * US..2 * MS) * member.slowness,
+            Part::Sealer => stalled + chance.random_range(5 * MS..100 * MS) * member.slowness,
             Part::Mvcc => chance.random_range(20 * US..300 * US),
             _ => chance.random_range(5 * US..60 * US),
+        };
+        match member.sluggish {
+            (sluggish, times) if sluggish == part => latency * times,
+            _ => latency,
         }
     }
 }

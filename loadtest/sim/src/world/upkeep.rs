@@ -1,0 +1,54 @@
+//! What clients can see of the members and do to them, besides calls.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use castd_actors::WatchHandle;
+use castd_actors::mvcc::View;
+use castd_actors::watch_hub::StreamRequest;
+
+use super::World;
+use crate::door::Done;
+
+impl World {
+    /// Whether what a member sends to clients arrives: it runs, and they are not cut off
+    /// from it.
+    pub(crate) fn speaks(&self, id: u64) -> bool {
+        self.members.get(&id).is_some_and(|member| !member.paused)
+            && !self.network.cut_off.contains(&id)
+    }
+
+    /// A client asks something on a stream that is open at a process.
+    pub(crate) fn ask_stream(
+        &mut self,
+        id: u64,
+        life: u16,
+        handle: &Rc<WatchHandle>,
+        requests: Vec<StreamRequest>,
+    ) {
+        let handle = Rc::clone(handle);
+        if let Some(process) = self.process_mut(id, life) {
+            process.tasks.push(async move {
+                // A stream that has ended is found out by whoever reads it.
+                handle.ask(requests).await;
+                Done::Nothing
+            });
+        }
+        self.wake(id);
+    }
+
+    /// The state of the member that has applied the most.
+    pub(crate) fn furthest_view(&self) -> Option<Arc<View>> {
+        let processes = self.members.values().filter_map(|member| member.process.as_ref());
+        processes.map(|process| process.company.view()).max_by_key(|view| view.applied_index())
+    }
+
+    /// What clients still wait for, for people.
+    pub(crate) fn describe_clients(&self) -> String {
+        let restless = self.clients.iter().enumerate().filter_map(|(number, client)| {
+            let client = client.as_ref().filter(|client| !client.is_content(self))?;
+            Some(format!("\n    client {number}: {}", client.describe()))
+        });
+        restless.collect()
+    }
+}
