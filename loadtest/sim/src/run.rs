@@ -8,7 +8,7 @@ use castd_check::{Evidence, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::clients::{KeyClient, Watcher};
+use crate::clients::{Holder, KeyClient, LEASES_LATE, Locker, Watcher};
 use crate::member::{MemberConfig, Part};
 use crate::plan::{Plan, Planned, Profile};
 use crate::story::Story;
@@ -16,7 +16,7 @@ use crate::time::{MS, Nanos, SECOND, seconds};
 use crate::world::{Event, World};
 
 /// Virtual time within which a mended cluster serves, and its members agree.
-const RECOVERY: Nanos = 60 * SECOND;
+const RECOVERY: Nanos = 80 * SECOND;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -115,6 +115,13 @@ fn add_clients(world: &mut World, chance: &mut StdRng, members: u64) {
         let pause = chance.random_range(4 * MS..40 * MS);
         world.add_client(Box::new(Watcher::new(keys, pause, watcher * 1_000_000)));
     }
+    for holder in 0..chance.random_range(1..4) {
+        world.add_client(Box::new(Holder::new(holder % members + 1)));
+    }
+    for locker in 0..chance.random_range(2..6) {
+        // Two locks at most, so that there is something to wait for.
+        world.add_client(Box::new(Locker::new(locker % 2, u64::from(locker) % members + 1)));
+    }
 }
 
 fn arrange(world: &mut World, faults: &[Planned], without: &BTreeSet<usize>) {
@@ -147,13 +154,19 @@ fn recover(world: &mut World) {
 }
 
 fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcome {
+    let recovered = world.watchman.problems.is_empty();
     let mut clients = world.take_clients();
     let mut evidence = Evidence {
         stored: vec![world.watchman.changes()],
         fingerprints: std::mem::take(&mut world.watchman.fingerprints),
         compacted: world.watchman.compacted,
+        early_tolerance: world.lease_tolerance(),
+        late_bound: Some(LEASES_LATE),
+        calm_since: world.calm_since.unwrap_or(0),
+        leases_over: recovered.then_some(world.now),
         ..Evidence::default()
     };
+    evidence.sightings.lease_ends = std::mem::take(&mut world.watchman.lease_ends);
     clients.iter_mut().for_each(|client| client.testify(&mut evidence));
     let mut problems = std::mem::take(&mut world.watchman.problems);
     problems.extend(judge(&evidence).problems);

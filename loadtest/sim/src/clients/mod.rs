@@ -1,10 +1,14 @@
 //! Clients: they ask, wait, give up, and try again, as real ones do.
 
+mod holder;
 mod keyed;
+mod locker;
 mod watcher;
 
 use castd_check::Evidence;
+pub(crate) use holder::{Holder, LATE as LEASES_LATE};
 pub(crate) use keyed::KeyClient;
+pub(crate) use locker::Locker;
 pub(crate) use watcher::Watcher;
 
 use crate::door::{CallId, Failure, Reply};
@@ -35,4 +39,9 @@ pub(crate) trait Client {
 
     /// It adds what it was told.
     fn testify(&mut self, evidence: &mut Evidence);
+}
+
+/// A lease's id; a client chooses its own.
+fn lease_id(number: usize, lease: u32) -> i64 {
+    (i64::try_from(number).unwrap_or(0) + 1) << 32 | i64::from(lease)
 }

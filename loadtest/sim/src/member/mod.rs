@@ -80,9 +80,22 @@ pub(crate) struct MemberClock {
     pub(crate) drift_ppm: i64,
     /// How far it has jumped.
     pub(crate) jumped_ms: u64,
+    /// How far it has jumped in leaps so small that leases count them as time.
+    pub(crate) counted_ms: u64,
 }
 
+/// A greater leap is a standstill of the member, which leases do not count.
+const STANDSTILL_MS: u64 = 1500;
+
 impl MemberClock {
+    /// It jumps ahead.
+    pub(crate) fn jump(&mut self, ms: u64) {
+        self.jumped_ms += ms;
+        if ms <= STANDSTILL_MS {
+            self.counted_ms += ms;
+        }
+    }
+
     /// What it shows, in milliseconds.
     pub(crate) fn show(&self, now: Nanos) -> u64 {
         let drift = i128::from(now) * i128::from(self.drift_ppm) / 1_000_000;

@@ -55,7 +55,7 @@ impl World {
                 self.on_disk(id, "actor sluggish", |member| member.sluggish = (part, times.max(1)));
             }
             Fault::Jump(id, ms) => {
-                self.on_disk(id, "clock jumped", |member| member.clock.jumped_ms += ms);
+                self.on_disk(id, "clock jumped", |member| member.clock.jump(ms));
             }
         }
     }

@@ -87,7 +87,11 @@ impl World {
     pub(crate) fn add_member(&mut self, id: u64, begin: Begin) {
         let identity = Identity { cluster_id: CLUSTER, member_id: id };
         let most = self.weather.drift_ppm.max(1);
-        let clock = MemberClock { drift_ppm: self.chance.random_range(-most..=most), jumped_ms: 0 };
+        let clock = MemberClock {
+            drift_ppm: self.chance.random_range(-most..=most),
+            jumped_ms: 0,
+            counted_ms: 0,
+        };
         self.members.insert(id, Member::new(identity, begin, clock));
         let soon = self.chance.random_range(1..50) * MS;
         self.after(soon, Event::Start { member: id });

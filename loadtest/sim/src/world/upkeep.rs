@@ -7,8 +7,14 @@ use castd_actors::WatchHandle;
 use castd_actors::mvcc::View;
 use castd_actors::watch_hub::StreamRequest;
 
+use rand::Rng;
+
 use super::World;
 use crate::door::Done;
+use crate::time::{MS, Nanos, SECOND};
+
+/// No lease of a world has a longer time.
+const LEASE_TIME_MAX: Nanos = 10 * SECOND;
 
 impl World {
     /// Whether what a member sends to clients arrives: it runs, and they are not cut off
@@ -16,6 +22,12 @@ impl World {
     pub(crate) fn speaks(&self, id: u64) -> bool {
         self.members.get(&id).is_some_and(|member| !member.paused)
             && !self.network.cut_off.contains(&id)
+    }
+
+    /// Any member that a client may try.
+    pub(crate) fn any_reachable(&mut self) -> Option<u64> {
+        let there = self.reachable();
+        (!there.is_empty()).then(|| there[self.chance.random_range(0..there.len())])
     }
 
     /// A client asks something on a stream that is open at a process.
@@ -35,6 +47,14 @@ impl World {
             });
         }
         self.wake(id);
+    }
+
+    /// So much earlier than promised may a lease end: a clock that is too fast, and what
+    /// it has leapt ahead.
+    pub(crate) fn lease_tolerance(&self) -> Nanos {
+        let leapt_ms = self.members.values().map(|member| member.clock.counted_ms).max();
+        let drift = self.weather.drift_ppm.unsigned_abs() * LEASE_TIME_MAX / 1_000_000;
+        leapt_ms.unwrap_or(0) * MS + 2 * drift + 5 * MS
     }
 
     /// The state of the member that has applied the most.
