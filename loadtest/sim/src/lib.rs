@@ -7,12 +7,14 @@
 //! seed gives the same world to the byte.
 
 mod clients;
+mod coverage;
 mod door;
 mod keys;
 mod member;
 mod panics;
 mod plan;
 mod run;
+mod shrink;
 mod story;
 mod time;
 mod weather;
@@ -20,7 +22,9 @@ mod world;
 
 #[cfg(feature = "planted")]
 pub use castd_actors::shared::Planted;
+pub use coverage::{Counts, Coverage};
 pub use member::Part;
 pub use plan::Profile;
 pub use run::{Outcome, Settings, run};
+pub use shrink::{Attempt, Verdict, shrink, shrink_with};
 pub use time::{MS, Nanos, SECOND, US};

@@ -30,7 +30,6 @@ const fn case(
 
 const CASES: &[Case] = &[
     case(Planted::AcknowledgedBeforeSync, Profile::Disk, 300, &[]),
-    case(Planted::AcknowledgedBeforeSync, Profile::Wild, 300, &[]),
     case(Planted::PromisedBeforeWritten, Profile::Disk, 300, &[]),
     case(Planted::HardStateNotWritten, Profile::Wild, 300, &[]),
     case(Planted::ReadContextReused, Profile::Wild, 300, &[]),
@@ -40,14 +39,18 @@ const CASES: &[Case] = &[
     case(Planted::CheckpointAhead, Profile::Disk, 300, &[]),
     case(Planted::SnapshotWithoutIndex, Profile::Wild, 300, &[]),
     case(Planted::SnapshotWithoutMarker, Profile::Wild, 300, &[]),
+    case(Planted::CompactionEatsLive, Profile::Wild, 300, &[]),
+    case(Planted::CompactionOneTooFar, Profile::Wild, 300, &[]),
+    case(Planted::DeletionForgotten, Profile::Wild, 300, &[]),
     case(Planted::WatchSkipsAtSync, Profile::Wild, 300, &[]),
-    case(Planted::WatchSkipsAtSync, Profile::Quiet, 300, &[]),
+    case(Planted::WatchSkipsCompacted, Profile::Wild, 300, &[]),
     case(Planted::ProgressAheadOfEvents, Profile::Wild, 300, &[]),
     case(Planted::LeaseEndedByFollower, Profile::Wild, 300, &[]),
     case(Planted::LeaseNotRenewedByLeader, Profile::Wild, 300, &[]),
     case(Planted::LeaseRenewedUnconfirmed, Profile::Wild, 300, &[]),
     case(Planted::LeaseKeepsKeys, Profile::Wild, 300, &[]),
-    case(Planted::LeaseKeepsKeys, Profile::Quiet, 300, &[]),
+    case(Planted::LearnerCounts, Profile::Membership, 300, &[]),
+    case(Planted::RemovedCounts, Profile::Membership, 300, &[]),
 ];
 
 /// What was found of a bug.

@@ -34,6 +34,11 @@ impl World {
                 let until = self.now + span;
                 self.on_disk(id, "disk stalled", |member| member.stalled_until = until);
             }
+            Fault::Slow(id, 1) => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.slowness = 1;
+                }
+            }
             Fault::Slow(id, times) => {
                 self.on_disk(id, "disk slow", |member| member.slowness = times.max(1));
             }

@@ -13,6 +13,9 @@ use crate::member::{Death, HEARTBEAT, Part, Process, ProcessEnds, WATCH_PROGRESS
 use crate::panics;
 use crate::time::{MS, Nanos, SECOND};
 
+/// A member probes its links at one of so many beats of raft.
+const PROBE_BEATS: u32 = 40;
+
 /// How a process ends against its will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -57,6 +60,7 @@ impl World {
         member.whole = None;
         member.process = Some(process);
         self.story.tell(now, || format!("m{id} starts, life {life}"));
+        self.watchman.count("process started");
         self.begin_beats(id, life);
         self.publish_members(id);
         self.note_state(id);
@@ -81,6 +85,7 @@ impl World {
         }
         if mended || ailing {
             member.disk.kill();
+            self.watchman.count("start failed");
             self.story.tell(self.now, || format!("m{id} cannot start: {reason}"));
             return self.after(SECOND, Event::Start { member: id });
         }
@@ -154,6 +159,9 @@ impl World {
         }
         self.wake(id);
         if !turned.did {
+            if part == Part::Mvcc {
+                self.watchman.count("store waited for room");
+            }
             self.retry(id, life, part);
         }
     }
@@ -252,6 +260,9 @@ impl World {
         });
         if beat == Beat::Raft {
             self.note_raft(id);
+            if self.chance.random_ratio(1, PROBE_BEATS) {
+                self.probe_links(id);
+            }
             self.leave_if_removed(id);
         }
         self.wake(id);
@@ -262,6 +273,7 @@ impl World {
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.process.as_ref().is_some_and(|process| process.company.is_removed()) {
             member.removed = true;
+            self.watchman.count("member removed");
             self.story.tell(self.now, || format!("m{id} was removed and stops"));
             self.end(id, Ending::Kill);
         }

@@ -211,6 +211,16 @@ impl World {
         self.reaches(id, at).is_some() && self.process(at).is_some_and(removed)
     }
 
+    /// Links that say nothing are probed now and then; who was removed learns of it so.
+    pub(super) fn probe_links(&mut self, id: u64) {
+        let Some(life) = self.process(id).map(|process| process.life) else { return };
+        let others: Vec<u64> = self.members.keys().copied().collect();
+        let stands = |to: &u64| self.stands(id, life, *to).is_some();
+        if others.iter().filter(|to| stands(to)).any(|to| self.is_removed_for(*to, id)) {
+            self.tell_removed(id, life);
+        }
+    }
+
     fn tell_removed(&mut self, id: u64, life: u16) {
         let Some(process) = self.process_mut(id, life) else { return };
         let status =
@@ -316,6 +326,9 @@ impl World {
             Load::Snapshot(_, pieces) => pieces.iter().map(Bytes::len).sum::<usize>() as Nanos,
             _ => 0,
         };
+        if copies > 1 {
+            self.watchman.count("message doubled");
+        }
         for (copy, delay) in delays.into_iter().enumerate() {
             let load = if copy == 0 { load.clone() } else { load.again() };
             let mut at = self.now + delay + size * BYTE_TIME;

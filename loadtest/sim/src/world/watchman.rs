@@ -133,7 +133,10 @@ impl World {
             let records = view.records_from(Revision { main: from, sub: 0 });
             self.watchman.note_records(self.now, id, records);
         }
-        self.watchman.compacted = self.watchman.compacted.max(view.compact_revision());
+        if view.compact_revision() > self.watchman.compacted {
+            self.watchman.compacted = view.compact_revision();
+            self.watchman.count("history compacted");
+        }
         if view.applied_index() % HASHED_EVERY == 0 {
             self.take_fingerprint(id, life);
         }
