@@ -13,6 +13,9 @@ use crate::member::{Death, HEARTBEAT, Part, Process, ProcessEnds, WATCH_PROGRESS
 use crate::panics;
 use crate::time::{MS, Nanos, SECOND};
 
+/// A member probes its links at one of so many beats of raft.
+const PROBE_BEATS: u32 = 40;
+
 /// How a process ends against its will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -25,7 +28,8 @@ pub(crate) enum Ending {
 impl World {
     /// A member's process starts over what its disk holds.
     pub(super) fn start(&mut self, id: u64) {
-        let seed = self.chance.random();
+        let lives = self.members.get(&id).map_or(0, |member| member.lives);
+        let seed = self.chance.seed_of_life(id, lives + 1);
         let (now, config) = (self.now, self.config);
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.process.is_some() || member.removed {
@@ -257,6 +261,9 @@ impl World {
         });
         if beat == Beat::Raft {
             self.note_raft(id);
+            if self.chance.random_ratio(1, PROBE_BEATS) {
+                self.probe_links(id);
+            }
             self.leave_if_removed(id);
         }
         self.wake(id);
