@@ -20,6 +20,8 @@ mod time;
 mod weather;
 mod world;
 
+#[cfg(feature = "planted")]
+pub use castd_actors::shared::Planted;
 pub use coverage::{Counts, Coverage};
 pub use member::Part;
 pub use plan::Profile;

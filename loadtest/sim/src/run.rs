@@ -32,12 +32,23 @@ pub struct Settings {
     pub without: BTreeSet<usize>,
     /// Whether the story is told.
     pub verbose: bool,
+    /// A bug that the members have.
+    #[cfg(feature = "planted")]
+    pub planted: Option<castd_actors::shared::Planted>,
 }
 
 impl Settings {
     /// The usual life of a world.
     pub fn new(seed: u64, profile: Profile) -> Self {
-        Self { seed, profile, span: 20 * SECOND, without: BTreeSet::new(), verbose: false }
+        Self {
+            seed,
+            profile,
+            span: 20 * SECOND,
+            without: BTreeSet::new(),
+            verbose: false,
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
     }
 }
 
@@ -75,6 +86,8 @@ pub struct Outcome {
 
 /// Runs a seed.
 pub fn run(settings: &Settings) -> Outcome {
+    #[cfg(feature = "planted")]
+    castd_actors::shared::plant(settings.planted);
     let mut chance = StdRng::seed_from_u64(settings.seed);
     let config = config(&mut chance);
     let members = if chance.random_bool(0.8) { 3 } else { 5 };
