@@ -336,7 +336,8 @@ impl<S> RaftCore<S> {
         self.proposals.logged(&entries);
         let older = self.commit_only.take();
         let hard_state = ready.hs().copied().or(older);
-        let vote_alone = entries.is_empty() && is_planted(Planted::HardStateNotWritten);
+        let alone = entries.is_empty() && ready.snapshot().is_empty();
+        let vote_alone = alone && is_planted(Planted::HardStateNotWritten);
         let must_sync = ready.must_sync() && !vote_alone;
         let persisted_messages = self.keep_back(ready.take_persisted_messages());
         self.node.advance_append_async(ready);

@@ -8,7 +8,9 @@ use castd_check::{Evidence, Judgement, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::clients::{Holder, KeyClient, LEASES_LATE, Locker, Watcher};
+use crate::clients::{
+    Historian, Holder, KeyClient, LEASES_LATE, Locker, Operator, Steward, Watcher,
+};
 use crate::member::{MemberConfig, Part};
 use crate::plan::{Plan, Planned, Profile};
 use crate::story::Story;
@@ -98,7 +100,7 @@ pub fn run(settings: &Settings) -> Outcome {
     let mut world = World::new(chance.random(), config, plan.weather.clone(), story);
     world.found(members);
     arrange(&mut world, &plan.faults, &settings.without);
-    add_clients(&mut world, &mut chance, members);
+    add_clients(&mut world, &mut chance, settings.profile, members);
     world.run_until(settings.span);
     if world.watchman.problems.is_empty() {
         recover(&mut world);
@@ -107,7 +109,7 @@ pub fn run(settings: &Settings) -> Outcome {
 }
 
 /// Those who use the cluster.
-fn add_clients(world: &mut World, chance: &mut StdRng, members: u64) {
+fn add_clients(world: &mut World, chance: &mut StdRng, profile: Profile, members: u64) {
     let keys = chance.random_range(2..12);
     for client in 0..6 {
         let pause = chance.random_range(5 * MS..200 * MS);
@@ -123,6 +125,13 @@ fn add_clients(world: &mut World, chance: &mut StdRng, members: u64) {
     for locker in 0..chance.random_range(2..6) {
         // Two locks at most, so that there is something to wait for.
         world.add_client(Box::new(Locker::new(locker % 2, u64::from(locker) % members + 1)));
+    }
+    world.add_client(Box::new(Historian::new(keys, 1)));
+    if chance.random_bool(0.8) {
+        world.add_client(Box::new(Operator::new()));
+    }
+    if profile == Profile::Membership {
+        world.add_client(Box::new(Steward::new(members)));
     }
 }
 
@@ -170,6 +179,12 @@ fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcom
     };
     evidence.sightings.lease_ends = std::mem::take(&mut world.watchman.lease_ends);
     clients.iter_mut().for_each(|client| client.testify(&mut evidence));
+    let held = [
+        ("lease held", evidence.leases.len()),
+        ("lock held", evidence.holds.len()),
+        ("watch judged", evidence.sightings.stretches.len()),
+    ];
+    world.watchman.counts.extend(held.map(|(what, count)| (what, count as u64)));
     let mut problems = std::mem::take(&mut world.watchman.problems);
     let mut judged = judge(&evidence);
     problems.append(&mut judged.problems);
@@ -202,5 +217,6 @@ fn config(chance: &mut StdRng) -> MemberConfig {
         segment_bytes: chance.random_range(4..16) * 4096,
         scrub_records: chance.random_range(10..200),
         compaction: AutoCompaction::Off,
+        fragment_bytes: chance.random_range(1..32) << 10,
     }
 }

@@ -1,14 +1,20 @@
 //! Clients: they ask, wait, give up, and try again, as real ones do.
 
+mod historian;
 mod holder;
 mod keyed;
 mod locker;
+mod operator;
+mod steward;
 mod watcher;
 
 use castd_check::Evidence;
+pub(crate) use historian::Historian;
 pub(crate) use holder::{Holder, LATE as LEASES_LATE};
 pub(crate) use keyed::KeyClient;
 pub(crate) use locker::Locker;
+pub(crate) use operator::Operator;
+pub(crate) use steward::Steward;
 pub(crate) use watcher::Watcher;
 
 use crate::door::{CallId, Failure, Reply};

@@ -13,6 +13,9 @@ use crate::member::{Death, HEARTBEAT, Part, Process, ProcessEnds, WATCH_PROGRESS
 use crate::panics;
 use crate::time::{MS, Nanos, SECOND};
 
+/// A member probes its links at one of so many beats of raft.
+const PROBE_BEATS: u32 = 40;
+
 /// How a process ends against its will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -257,6 +260,9 @@ impl World {
         });
         if beat == Beat::Raft {
             self.note_raft(id);
+            if self.chance.random_ratio(1, PROBE_BEATS) {
+                self.probe_links(id);
+            }
             self.leave_if_removed(id);
         }
         self.wake(id);

@@ -10,6 +10,7 @@ use castd_actors::watch_hub::StreamRequest;
 use rand::Rng;
 
 use super::World;
+use super::lives::Ending;
 use crate::door::Done;
 use crate::time::{MS, Nanos, SECOND};
 
@@ -55,6 +56,25 @@ impl World {
         let leapt_ms = self.members.values().map(|member| member.clock.counted_ms).max();
         let drift = self.weather.drift_ppm.unsigned_abs() * LEASE_TIME_MAX / 1_000_000;
         leapt_ms.unwrap_or(0) * MS + 2 * drift + 5 * MS
+    }
+
+    /// A member that leads, as far as it knows; the one of the latest term.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        let raft = self.members.iter().filter_map(|(id, member)| {
+            let status = member.process.as_ref()?.company.raft();
+            status.is_leader.then_some((status.term, *id))
+        });
+        raft.max().map(|(_, id)| id)
+    }
+
+    /// A member's disk is lost with all that was on it: the member is down for good.
+    pub(crate) fn lose_disk(&mut self, id: u64) {
+        self.story.tell(self.now, || format!("== m{id} loses its disk"));
+        self.watchman.count("disk lost");
+        self.end(id, Ending::PowerCut);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.removed = true;
+        }
     }
 
     /// The state of the member that has applied the most.
