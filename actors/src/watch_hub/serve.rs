@@ -10,6 +10,7 @@ use super::core::{HubCore, Outbox, Room};
 use super::encode::{ChunkBuilder, Head, Section, encode, encode_with_previous};
 use super::lines::{HISTORY_COST, Line};
 use super::requests::NO_WATCHER;
+use crate::shared::{Planted, is_planted};
 
 /// So often a turn looks at a cohort, which may have nothing that is wanted. A chunk
 /// has space for fewer that have something.
@@ -131,10 +132,13 @@ impl HubCore {
     /// What comes next for a cohort: from its group's log, or from the store when
     /// it is too far behind for that.
     fn next_section(&mut self, number: u32) -> Next {
-        let cohort = &self.cohorts[number];
+        let cohort = &mut self.cohorts[number];
         let (section, upto) = if cohort.from_store {
             if cohort.next < self.compact_revision {
-                return Next::Compacted;
+                if !is_planted(Planted::WatchSkipsCompacted) {
+                    return Next::Compacted;
+                }
+                cohort.next = self.compact_revision;
             }
             self.read_store(number)
         } else {
@@ -170,7 +174,9 @@ impl HubCore {
                 events.push(event);
             }
         }
-        (Section::of(&events), changes.next - 1)
+        let synced = changes.next > self.view.revision();
+        let skipped = i64::from(synced && is_planted(Planted::WatchSkipsAtSync));
+        (Section::of(&events), changes.next - 1 + skipped)
     }
 
     /// Sends the front cohort's response to those of its watchers who have not got
@@ -293,7 +299,8 @@ impl HubCore {
         let stream = &self.streams[slot];
         if let Some((first, last)) = stream.progress {
             let behind = stream.queued().map(|at| self.cohorts[at].next).min();
-            let reached = behind.map_or(revision, |next| next - 1);
+            let hasty = is_planted(Planted::ProgressAheadOfEvents);
+            let reached = behind.filter(|_| !hasty).map_or(revision, |next| next - 1);
             if stream.watchers.is_empty() {
                 self.streams[slot].progress = None;
             } else if reached >= first && chunk.has_space() {

@@ -6,6 +6,7 @@
 //! their clients are played; everything that happens follows from the seed, and the same
 //! seed gives the same world to the byte.
 
+mod chance;
 mod clients;
 mod coverage;
 mod door;
@@ -14,12 +15,15 @@ mod member;
 mod panics;
 mod plan;
 mod run;
+pub mod script;
 mod shrink;
 mod story;
 mod time;
 mod weather;
 mod world;
 
+#[cfg(feature = "planted")]
+pub use castd_actors::shared::Planted;
 pub use coverage::{Counts, Coverage};
 pub use member::Part;
 pub use plan::Profile;

@@ -20,6 +20,7 @@ use super::World;
 use super::events::Event;
 use crate::door::Done;
 use crate::member::HEARTBEAT;
+use crate::story::Story;
 use crate::time::{MS, Nanos, SECOND, US};
 
 /// Parcels of a lane that may be on their way.
@@ -86,6 +87,14 @@ enum Load {
 }
 
 impl Load {
+    /// Tells what of it does not arrive.
+    fn tell_lost(&self, now: Nanos, story: &mut Story) {
+        let Self::Messages(messages) = self else { return };
+        for (_, message) in messages.iter() {
+            story.lost(now, || decode(message));
+        }
+    }
+
     /// What of it may come a second time.
     fn again(&self) -> Self {
         match self {
@@ -309,6 +318,7 @@ impl World {
         let way = (from, to, lane);
         let under_way = self.network.under_way.entry(way).or_default();
         if *under_way >= LANE_PARCELS {
+            self.fell_through(from, from_life, to, MS, &load);
             return self.lost(from, from_life, to);
         }
         self.watchman.sent(from, to, lane);
@@ -316,7 +326,7 @@ impl World {
         let chance = &mut self.chance;
         if chance.random_bool(weather.lost) {
             self.watchman.count("message lost");
-            return;
+            return self.fell_through(from, from_life, to, SILENCE, &load);
         }
         let copies = 1 + usize::from(chance.random_bool(weather.doubled));
         let delays: Vec<Nanos> = (0..copies).map(|_| weather.delay(chance)).collect();
@@ -364,6 +374,7 @@ impl World {
         *under_way = under_way.saturating_sub(1);
         if self.network.cut.contains(&(from, to)) {
             self.watchman.count("message cut off");
+            parcel.load.tell_lost(self.now, &mut self.story);
             return self.swallowed(from, from_life, to, SILENCE, &parcel.load);
         }
         let Some(member) = self.members.get(&to) else { return };
@@ -383,11 +394,16 @@ impl World {
         self.wake(to);
     }
 
-    /// Nobody was there for it: the link will be noticed to be broken.
-    fn swallowed(&mut self, from: u64, life: u16, to: u64, after: Nanos, load: &Load) {
+    /// Whoever sends a snapshot hears of it when it does not arrive.
+    fn fell_through(&mut self, from: u64, life: u16, to: u64, after: Nanos, load: &Load) {
         if let Load::Snapshot(..) = load {
             self.after(after, Event::SnapshotSent { from, life, to, arrived: false });
         }
+    }
+
+    /// Nobody was there for it: the link will be noticed to be broken.
+    fn swallowed(&mut self, from: u64, life: u16, to: u64, after: Nanos, load: &Load) {
+        self.fell_through(from, life, to, after, load);
         let link = self.network.links.get_mut(&(from, to));
         let Some(link) = link.filter(|link| link.life == life && !link.breaking) else { return };
         link.breaking = true;
