@@ -11,6 +11,7 @@ use crate::driver::{Plan, Work, measure};
 use crate::error::LoadError;
 use crate::keys::{KeySpace, Order, Values};
 use crate::report::Report;
+use crate::sim;
 use crate::work::empty::{self, EmptyWork};
 use crate::work::fill::{fill, prefill};
 use crate::work::mixed::MixedWork;
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Command) -> Result<bool, LoadError> {
         Command::EmptyServer(args) => empty::serve(args.listen).map(|()| true),
         Command::Compare(args) => compare::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Sim(args) => sim::run(&args),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`report`], [`progress`] | what people and programs get to read |
 //! | [`compare`] | starts servers in turns and prints ratios |
 //! | [`chaos`] | starts a cluster, does it harm, checks what it promised |
+//! | [`sim`] | runs simulated clusters, a seed each, tells and shrinks what fails |
 
 mod chaos;
 mod cli;
@@ -23,6 +24,7 @@ mod latency;
 mod process;
 mod progress;
 mod report;
+mod sim;
 mod work;
 
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use raft::eraftpb::{ConfChange, Entry, EntryType};
 use super::{Committed, CommittedEntry, membership};
 use crate::cluster::ClusterState;
 use crate::mvcc::{ApplyBatch, Operation, OperationKind, OperationName, Outcome};
-use crate::shared::Error;
+use crate::shared::{Error, Planted, is_planted};
 
 /// What committed entries come to.
 #[derive(Debug)]
@@ -61,6 +61,7 @@ impl ApplyCore {
             operations: Vec::new(),
         };
         let mut plan = Plan { batch, conf_changes: Vec::new(), members_changed: false };
+        let piled_up = committed.len() > 1;
         for CommittedEntry { entry, reply } in committed.into_iter().flat_map(|c| c.entries) {
             let index = entry.index;
             plan.batch.index = index;
@@ -72,6 +73,9 @@ impl ApplyCore {
             if let Some((name, kind)) = decided {
                 plan.batch.operations.push(Operation { name, kind, reply });
             }
+        }
+        if piled_up && is_planted(Planted::AppliedOutOfOrder) && plan.batch.operations.len() > 1 {
+            plan.batch.operations.swap(0, 1);
         }
         plan.batch.cluster = self.cluster();
         Ok((plan.batch.index > 0).then_some(plan))

@@ -8,7 +8,7 @@ use raft::eraftpb::{ConfChange, ConfChangeType, Entry, EntryType};
 
 use crate::cluster::ClusterState;
 use crate::mvcc::OperationName;
-use crate::shared::Error;
+use crate::shared::{Error, Planted, is_planted};
 
 /// A decided change.
 #[derive(Debug)]
@@ -62,7 +62,9 @@ pub(super) fn decide(cluster: &mut ClusterState, entry: &Entry) -> Result<Decisi
 /// A change in raft's form.
 pub fn conf_change(change: &MemberChange) -> ConfChange {
     let change_type = match change.kind() {
-        Kind::Add if change.is_learner => ConfChangeType::AddLearnerNode,
+        Kind::Add if change.is_learner && !is_planted(Planted::LearnerCounts) => {
+            ConfChangeType::AddLearnerNode
+        }
         Kind::Add | Kind::Promote => ConfChangeType::AddNode,
         Kind::Remove => ConfChangeType::RemoveNode,
     };

@@ -14,7 +14,9 @@ use super::{LeaseCore, LeaseMessage, LeaseMetrics};
 use crate::peer_transport::PeerMessage;
 use crate::proposer::Proposer;
 use crate::raft_node::{RaftMessage, RaftStatus, ReadReply};
-use crate::shared::{Clock, Error, FatalReport, Inlet, Outlet, Published, Waiting, fail_stop};
+use crate::shared::{
+    Clock, Error, FatalReport, Inlet, Outlet, Planted, Published, Waiting, fail_stop, is_planted,
+};
 
 const NAME: &str = "lease_manager";
 /// How often ends are looked for, as often as etcd does.
@@ -120,7 +122,8 @@ impl LeaseManager {
 
     fn expire<W: Waiting<Self>>(&mut self, context: &mut W) {
         for id in self.core.expired(self.now_ms()) {
-            let Some(term) = self.core.term() else { return };
+            let by_follower = is_planted(Planted::LeaseEndedByFollower).then_some(0);
+            let Some(term) = self.core.term().or(by_follower) else { return };
             tracing::debug!(lease = format!("{id:016x}"), "lease expired");
             let revoke = Op::LeaseRevoke(LeaseRevokeRequest { id });
             self.propose(context, term, revoke, move |manager, context, outcome| match outcome {

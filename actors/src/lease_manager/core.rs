@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Remaining;
 use super::clock::LeaseClock;
 use crate::mvcc::LeaseChange;
+use crate::shared::{Planted, is_planted};
 
 /// How often in a second the owner of the table looks for what is due.
 pub(super) const TICKS_PER_SECOND: usize = 2;
@@ -223,6 +224,7 @@ impl LeaseCore {
         self.term = term;
         let now_ms = self.clock.at(now_ms);
         match term {
+            Some(_) if is_planted(Planted::LeaseNotRenewedByLeader) => {}
             Some(_) => self.promote(now_ms),
             None => self.demote(),
         }
@@ -264,7 +266,7 @@ impl LeaseCore {
     /// [`LeaseCore::revoke_failed`].
     pub fn expired(&mut self, now_ms: u64) -> Vec<i64> {
         let now_ms = self.clock.at(now_ms);
-        if self.term.is_none() {
+        if self.term.is_none() && !is_planted(Planted::LeaseEndedByFollower) {
             return Vec::new();
         }
         let room = self.settings.revokes_in_flight.saturating_sub(self.in_flight);

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::core::{KeepAlive, LeaseCore};
-use crate::shared::Error;
+use crate::shared::{Error, Planted, is_planted};
 
 /// Bounds of the queue.
 #[derive(Clone, Copy, Debug)]
@@ -258,7 +258,8 @@ impl<R> Renewals<R> {
         });
         let (mut unsure, mut checkpointed) = (Vec::new(), Vec::new());
         for mut asked in std::mem::take(&mut self.waiting) {
-            let sure = asked.confirmed == Some(term);
+            let credulous = is_planted(Planted::LeaseRenewedUnconfirmed);
+            let sure = asked.confirmed == Some(term) || credulous;
             if !sure && !recent {
                 unsure.push(asked);
                 continue;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::shared::Error;
+use crate::shared::{Error, Planted, is_planted};
 
 /// A lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,9 @@ impl LeaseTable {
         if from == to {
             return;
         }
-        if let Some(lease) = self.leases.get_mut(&from) {
+        if let Some(lease) = self.leases.get_mut(&from)
+            && !is_planted(Planted::LeaseKeepsKeys)
+        {
             lease.keys.remove(key);
         }
         if let Some(lease) = self.leases.get_mut(&to) {

@@ -21,6 +21,7 @@ use super::block::{BLOCK_BYTES, Block, BlockBuilder};
 use super::record::Record;
 use super::revision::Revision;
 use super::store::Store;
+use crate::shared::{Planted, is_planted};
 
 /// The state of the work; see the module's text.
 #[derive(Debug)]
@@ -155,7 +156,8 @@ impl Store {
     }
 
     fn mark(&mut self, records: usize) {
-        let limit = Revision::end_of(self.compact_revision);
+        let too_far = i64::from(is_planted(Planted::CompactionOneTooFar));
+        let limit = Revision::end_of(self.compact_revision + too_far);
         // Dead records are named by block and slot, so blocks must not move.
         self.log.seal_tail();
         let batch: Vec<Record> = self
@@ -180,6 +182,10 @@ impl Store {
 
     fn mark_record(&mut self, record: &Record) {
         self.bury(record.previous);
+        let at_limit = record.revision.main == self.compact_revision;
+        if at_limit && is_planted(Planted::CompactionEatsLive) {
+            self.bury(record.revision);
+        }
         if !record.is_tombstone() {
             return;
         }
@@ -224,7 +230,8 @@ impl Store {
         let mut settled = 0;
         while settled < records
             && let Some(&revision) = self.scrubber.unsettled.front()
-            && revision.main <= self.scrubber.clean_floor
+            && (revision.main <= self.scrubber.clean_floor
+                || is_planted(Planted::DeletionForgotten))
             && revision.main < self.compact_revision
         {
             self.scrubber.unsettled.pop_front();

@@ -11,6 +11,7 @@ use crate::apply_loop::Install;
 use crate::checkpointer::{Reclaim, RevisionKey, SealJob, SealRefused, Sealed};
 use crate::lease_manager::LeaseMessage;
 use crate::raft_node::RaftCompletion;
+use crate::shared::{Planted, is_planted};
 use crate::watch_hub::HubMessage;
 
 /// What Checkpointer is at. There is one seal at a time.
@@ -51,8 +52,9 @@ impl Mvcc {
     }
 
     fn seal_job(&self, view: &Arc<View>, reclaim: Reclaim, origin: Origin) -> SealJob {
+        let ahead = origin == Origin::Log && is_planted(Planted::CheckpointAhead);
         SealJob {
-            applied_index: view.applied_index,
+            applied_index: view.applied_index + u64::from(ahead),
             applied_term: view.applied_term,
             last: RevisionKey { main: view.revision, sub: u32::MAX },
             meta: self.meta(view, origin).to_bytes(),
@@ -123,7 +125,9 @@ impl Mvcc {
         self.store = store;
         // The seal to come keeps no older volume.
         self.clean_floor = meta.compact_revision;
-        let view = Arc::new(self.store.view(*index, *term, Arc::new(meta.cluster)));
+        let before = self.view.get().applied_index;
+        let applied = if is_planted(Planted::SnapshotWithoutIndex) { before } else { *index };
+        let view = Arc::new(self.store.view(applied, *term, Arc::new(meta.cluster)));
         self.view.set(Arc::clone(&view));
         self.edges.leases.send_blocking(LeaseMessage::Reset(meta.leases));
         self.tell_hub(|| HubMessage::Replaced(Arc::clone(&view)));

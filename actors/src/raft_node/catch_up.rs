@@ -9,6 +9,7 @@ use raft::{ProgressState, SnapshotStatus};
 
 use super::core::RaftCore;
 use super::settings::{Accepted, Effects};
+use crate::shared::{Planted, is_planted};
 use crate::wal_writer::{Append, SnapshotMarker};
 
 /// Bytes of entries in memory from which on applied ones are given up early.
@@ -110,7 +111,7 @@ impl<S> RaftCore<S> {
         self.applied = self.applied.max(index);
         self.applying.clear();
         self.installing.unsaved = Some(index);
-        effects.marker = Some(marker);
+        effects.marker = Some(marker).filter(|_| !is_planted(Planted::SnapshotWithoutMarker));
         effects.appends.append(&mut self.installing.held);
     }
 

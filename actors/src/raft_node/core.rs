@@ -21,7 +21,7 @@ use super::proposals::{Proposals, UNCOMMITTED_BYTES_MAX};
 use super::reads::{Reads, Respondent};
 use super::settings::{Effects, RaftSettings};
 use crate::apply_loop::{Committed, CommittedEntry};
-use crate::shared::Error;
+use crate::shared::{Error, Planted, is_planted};
 use crate::snapshot::Spool;
 use crate::wal_writer::Append;
 
@@ -275,7 +275,8 @@ impl<S> RaftCore<S> {
         }
         self.take_urgent_messages();
         self.hand_out_committed(effects);
-        self.reads.answer(self.applied);
+        let waits = !is_planted(Planted::ReadNotAwaited);
+        self.reads.answer(if waits { self.applied } else { u64::MAX });
         self.update_status(effects);
         self.answer_transfers();
         coalesce(&mut self.outgoing);
@@ -314,6 +315,9 @@ impl<S> RaftCore<S> {
             && !self.installing.is_busy();
         let respondent = Respondent { leader, term: raft.term, ready };
         if let Some(context) = self.reads.ask(respondent, self.now) {
+            if is_planted(Planted::ReadUnconfirmed) && respondent.leader == raft.id {
+                return self.reads.confirm(&context, raft.raft_log.committed);
+            }
             self.node.read_index(context);
         }
     }
@@ -345,7 +349,9 @@ impl<S> RaftCore<S> {
         self.proposals.logged(&entries);
         let older = self.commit_only.take();
         let hard_state = ready.hs().copied().or(older);
-        let must_sync = ready.must_sync();
+        let alone = entries.is_empty() && ready.snapshot().is_empty();
+        let vote_alone = alone && is_planted(Planted::HardStateNotWritten);
+        let must_sync = ready.must_sync() && !vote_alone;
         let persisted_messages = self.keep_back(ready.take_persisted_messages());
         self.node.advance_append_async(ready);
 
@@ -369,7 +375,8 @@ impl<S> RaftCore<S> {
     /// Lets the messages of a follower go that promise nothing about what it has
     /// stored; gives back the others.
     fn keep_back(&mut self, messages: Vec<Message>) -> Vec<Message> {
-        let (urgent, others) = messages.into_iter().partition(is_urgent);
+        let all = is_planted(Planted::PromisedBeforeWritten);
+        let (urgent, others) = messages.into_iter().partition(|message| all || is_urgent(message));
         let urgent: Vec<Message> = urgent;
         self.outgoing.extend(urgent);
         others

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use raft::StateRole;
-use raft::eraftpb::{ConfChange, ConfState, Entry, EntryType};
+use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType};
 
 use super::core::RaftCore;
 use super::settings::Effects;
+use crate::shared::{Planted, is_planted};
 
 /// Which changes were handed out, and who was in the cluster after each.
 #[derive(Debug, Default)]
@@ -49,7 +50,9 @@ impl<S> RaftCore<S> {
         }
         for change in changes {
             let index = self.membership.judging.pop_front().unwrap_or(self.applied);
-            if change.node_id == raft::INVALID_ID {
+            let removes = change.change_type() == ConfChangeType::RemoveNode;
+            let stays = removes && is_planted(Planted::RemovedCounts);
+            if change.node_id == raft::INVALID_ID || stays {
                 continue;
             }
             match self.node.apply_conf_change(change) {

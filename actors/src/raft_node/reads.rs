@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::messages::ReadReply;
-use crate::shared::Error;
+use crate::shared::{Error, Planted, is_planted};
 
 #[derive(Debug)]
 struct Read {
@@ -94,7 +94,7 @@ impl Reads {
         if !again && self.new.is_empty() {
             return None;
         }
-        self.last_context += 1;
+        self.last_context += u64::from(!is_planted(Planted::ReadContextReused));
         let context = self.last_context;
         let Respondent { leader, term, .. } = respondent;
         match &mut self.round {

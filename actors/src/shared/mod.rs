@@ -6,6 +6,7 @@ pub mod codec;
 pub(crate) mod disk;
 mod error;
 mod mailbox;
+mod planted;
 mod published;
 mod supervise;
 mod waiting;
@@ -15,6 +16,9 @@ pub use error::{Code, Error};
 pub use mailbox::{
     Credits, Inlet, MailboxStats, Outlet, Permit, Refused, Switchboard, ThreadInlet, ThreadOutlet,
 };
+#[cfg(feature = "planted")]
+pub use planted::plant;
+pub use planted::{Planted, is_planted};
 pub use published::Published;
 pub use supervise::{FatalReport, fail_stop, panic_text, spawn_thread};
 pub use waiting::Waiting;

@@ -7,10 +7,12 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use castd_proto::etcdserverpb::WatchCreateRequest;
 use castd_proto::etcdserverpb::watch_create_request::FilterType;
+use smallvec::SmallVec;
 
 use super::StreamId;
 use super::core::Room;
 use super::encode::{ChunkBuilder, Section};
+use super::lines::Line;
 
 /// How a watcher wants to see what it watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,9 +62,11 @@ pub(super) struct Cohort {
     pub(super) next: i64,
     /// It waits in its stream's queue for its turn.
     pub(super) queued: bool,
-    /// It reads from the store, being further behind than its group's log reaches.
+    /// It reads from the store, being further behind than its group's log reaches,
+    /// and is queued for that.
     pub(super) from_store: bool,
-    pub(super) watchers: Vec<Watcher>,
+    /// Most have one, which needs no memory of its own.
+    pub(super) watchers: SmallVec<[Watcher; 1]>,
 }
 
 impl Cohort {
@@ -71,12 +75,18 @@ impl Cohort {
     pub(super) fn is_at(&self, next: i64, revision: i64) -> bool {
         !self.queued && self.next.max(revision + 1) == next
     }
+
+    /// What it waits for, when it waits.
+    pub(super) fn line(&self) -> Line {
+        if self.from_store { Line::History } else { Line::Present }
+    }
 }
 
 /// A response on its way to the watchers of a cohort. The cohort is the front
-/// of its stream's queue until all have it.
+/// of its queue until all have it, and nothing else is sent to the stream's watchers.
 #[derive(Debug)]
 pub(super) struct Sending {
+    pub(super) cohort: u32,
     pub(super) section: Section,
     /// The last revision that the section tells of.
     pub(super) upto: i64,
@@ -94,8 +104,12 @@ pub(super) struct Stream {
     pub(super) watchers: HashMap<i64, Seat>,
     /// For each group and way, the cohort that newcomers join.
     pub(super) mains: HashMap<(u32, Way), u32>,
-    /// Cohorts that have something to read, each once.
-    pub(super) queue: VecDeque<u32>,
+    /// Cohorts that have something to read, each once: from their groups' logs, and
+    /// from the store.
+    queues: [VecDeque<u32>; 2],
+    /// Cohorts that wait to read from the store for the first time, by where they
+    /// begin: newcomers that begin there too join them.
+    pub(super) beginners: HashMap<(u32, Way, i64), u32>,
     pub(super) sending: Option<Sending>,
     /// Answers to requests; they go first.
     pub(super) answers: ChunkBuilder,
@@ -106,8 +120,8 @@ pub(super) struct Stream {
     pub(super) notify: BTreeSet<i64>,
     /// Where a round of telling them is.
     pub(super) notifying: Option<i64>,
-    /// It is in the list of streams to be served.
-    pub(super) ready: bool,
+    /// The lines of streams to be served that it is in.
+    pub(super) in_line: [bool; 2],
     /// It waits for room in its channel.
     pub(super) waiting: bool,
     /// The room it needs to be sent more.
@@ -121,25 +135,56 @@ impl Stream {
             id,
             watchers: HashMap::new(),
             mains: HashMap::new(),
-            queue: VecDeque::new(),
+            queues: Default::default(),
+            beginners: HashMap::new(),
             sending: None,
             answers: ChunkBuilder::default(),
             progress: None,
             notify: BTreeSet::new(),
             notifying: None,
-            ready: false,
+            in_line: [false; 2],
             waiting: false,
             needs: Room::Any,
             next_id: 0,
         }
     }
 
-    /// Whether there is something to be told at once, as far as `revision` goes.
-    pub(super) fn wants_a_turn(&self, revision: i64) -> bool {
-        !self.answers.is_empty()
-            || !self.queue.is_empty()
-            || self.notifying.is_some()
-            || self.progress.is_some_and(|(due, _)| due <= revision)
+    /// Whether there is something to be told at once in a turn of this line, as far
+    /// as `revision` goes. Progress is told when everything is read, or in the turn
+    /// of those who read.
+    pub(super) fn wants_a_turn(&self, line: Line, revision: i64) -> bool {
+        let something = !self.queue(line).is_empty();
+        something
+            || line == Line::Present
+                && (!self.answers.is_empty()
+                    || self.notifying.is_some()
+                    || self.queue(Line::History).is_empty()
+                        && self.progress.is_some_and(|(due, _)| due <= revision))
+    }
+
+    /// The cohorts that have something to read in turns of this line.
+    pub(super) fn queue(&self, line: Line) -> &VecDeque<u32> {
+        &self.queues[line as usize]
+    }
+
+    pub(super) fn queue_mut(&mut self, line: Line) -> &mut VecDeque<u32> {
+        &mut self.queues[line as usize]
+    }
+
+    /// A cohort begins to read, if it has not begun before: nobody can join it now.
+    pub(super) fn begin(&mut self, cohort: &Cohort, number: u32) {
+        let place = (cohort.group, cohort.way, cohort.next);
+        if self.beginners.get(&place) == Some(&number) {
+            self.beginners.remove(&place);
+            if self.beginners.is_empty() {
+                self.beginners.shrink_to_fit();
+            }
+        }
+    }
+
+    /// All cohorts that have something to read.
+    pub(super) fn queued(&self) -> impl Iterator<Item = u32> {
+        self.queues.iter().flatten().copied()
     }
 
     /// The next id that no watcher has.

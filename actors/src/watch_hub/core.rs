@@ -1,15 +1,16 @@
 //! WatchHub's decisions: who is concerned by what, and whose turn it is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use castd_proto::etcdserverpb::ResponseHeader;
-use slab::Slab;
 
 use super::cohort::{Cohort, Stream};
 use super::encode::{Head, SECTION_BYTES};
 use super::group::Groups;
+use super::lines::{Line, Lines};
 use super::metrics::{Backlog, HubMetrics};
+use super::slots::Slots;
 use super::{Chunk, StreamId};
 use crate::mvcc::{EventBatch, PieceLimits, View};
 
@@ -70,12 +71,12 @@ pub trait Outbox {
 #[derive(Debug)]
 pub struct HubCore {
     pub(super) settings: HubSettings,
-    pub(super) streams: Slab<Stream>,
+    pub(super) streams: Slots<Stream>,
     slots: HashMap<StreamId, u32>,
     pub(super) groups: Groups,
-    pub(super) cohorts: Slab<Cohort>,
+    pub(super) cohorts: Slots<Cohort>,
     /// Streams that have something to be told, in the order of their turns.
-    pub(super) ready: VecDeque<u32>,
+    pub(super) lines: Lines,
     /// Streams to be told how far they are when the hub is further itself.
     pub(super) progress_asked: Vec<u32>,
     /// The store as of the last batch that was handed out.
@@ -94,11 +95,11 @@ impl HubCore {
         let backlog = Backlog::new(metrics, view.revision());
         Self {
             settings,
-            streams: Slab::new(),
+            streams: Slots::new(),
             slots: HashMap::new(),
             groups: Groups::new(settings.log_bytes),
-            cohorts: Slab::new(),
-            ready: VecDeque::new(),
+            cohorts: Slots::new(),
+            lines: Lines::default(),
             progress_asked: Vec::new(),
             compact_revision: view.compact_revision(),
             view,
@@ -125,8 +126,8 @@ impl HubCore {
 
     /// The first revision that some watcher has still to be sent, if one is behind.
     pub fn furthest_behind(&self) -> Option<i64> {
-        let queued = self.streams.iter().flat_map(|(_, stream)| &stream.queue);
-        queued.map(|cohort| self.cohorts[*cohort as usize].next).min()
+        let queued = self.streams.iter().flat_map(|(_, stream)| stream.queued());
+        queued.map(|cohort| self.cohorts[cohort].next).min()
     }
 
     /// Shows the figures as they are now.
@@ -141,7 +142,7 @@ impl HubCore {
 
     /// Begins a stream.
     pub fn open(&mut self, stream: StreamId) {
-        let slot = number(self.streams.insert(Stream::new(stream)));
+        let slot = self.streams.insert_with(|_| Stream::new(stream));
         self.slots.insert(stream, slot);
         self.backlog.streams(1);
     }
@@ -149,12 +150,16 @@ impl HubCore {
     /// Ends a stream and all its watchers.
     pub fn close(&mut self, stream: StreamId) {
         let Some(slot) = self.slots.remove(&stream) else { return };
-        let ended = self.streams.remove(slot as usize);
+        let ended = self.streams.remove(slot);
         self.backlog.streams(-1);
         self.backlog.watchers(-(ended.watchers.len() as i64));
         let seats = ended.watchers.values().map(|(cohort, _)| *cohort);
-        for number in seats.chain(ended.queue) {
-            if self.cohorts.get(number as usize).is_some_and(|cohort| cohort.stream == slot) {
+        let mut cohorts: Vec<u32> = seats.chain(ended.queued()).collect();
+        // In an order that does not come from a hash table: what is left keeps it.
+        cohorts.sort_unstable();
+        cohorts.dedup();
+        for number in cohorts {
+            if self.cohorts.get(number).is_some_and(|cohort| cohort.stream == slot) {
                 self.dissolve(number);
             }
         }
@@ -162,13 +167,13 @@ impl HubCore {
 
     /// Removes a cohort with all its watchers.
     pub(super) fn dissolve(&mut self, number: u32) {
-        let cohort = self.cohorts.remove(number as usize);
+        let cohort = self.cohorts.remove(number);
         if cohort.queued {
             self.backlog.leave(cohort.watchers.len(), cohort.next);
             self.groups.leave(cohort.group);
         }
         if let Some(moved) = self.groups.quit(cohort.group, cohort.place, cohort.way) {
-            self.cohorts[moved as usize].place = cohort.place;
+            self.cohorts[moved].place = cohort.place;
         }
     }
 
@@ -204,9 +209,8 @@ impl HubCore {
         self.view = view;
         self.backlog.advance(self.view.revision());
         self.groups.forget_logs();
-        let all: Vec<u32> = self.cohorts.iter().map(|(at, _)| number(at)).collect();
+        let all: Vec<u32> = self.cohorts.iter().map(|(at, _)| at).collect();
         for cohort in all {
-            self.cohorts[cohort as usize].from_store = true;
             self.queue(cohort, handed_out + 1, true);
         }
         self.rouse_asked();
@@ -215,7 +219,7 @@ impl HubCore {
     /// Puts a cohort into its stream's queue, unless it is there or begins later.
     /// All before `first` is known to it.
     pub(super) fn queue(&mut self, number: u32, first: i64, from_store: bool) {
-        let cohort = &mut self.cohorts[number as usize];
+        let cohort = &mut self.cohorts[number];
         if cohort.queued || cohort.next > self.view.revision() {
             return;
         }
@@ -225,16 +229,23 @@ impl HubCore {
         self.backlog.enter(cohort.watchers.len(), cohort.next);
         self.groups.get_mut(cohort.group).enter();
         let slot = cohort.stream;
-        self.streams[slot as usize].queue.push_back(number);
+        let line = cohort.line();
+        self.streams[slot].queue_mut(line).push_back(number);
         self.rouse(slot);
     }
 
-    /// Has a stream served, unless it waits for room.
+    /// Has a stream served with what there is for it, unless it waits for room.
     pub(super) fn rouse(&mut self, slot: u32) {
-        let stream = &mut self.streams[slot as usize];
-        if !stream.ready && !stream.waiting {
-            stream.ready = true;
-            self.ready.push_back(slot);
+        let revision = self.view.revision();
+        let stream = &mut self.streams[slot];
+        if stream.waiting {
+            return;
+        }
+        for line in Line::BOTH {
+            if !stream.in_line[line as usize] && stream.wants_a_turn(line, revision) {
+                stream.in_line[line as usize] = true;
+                self.lines.push(line, (slot, stream.id));
+            }
         }
     }
 
@@ -243,7 +254,7 @@ impl HubCore {
     fn rouse_asked(&mut self) {
         let revision = self.view.revision();
         for slot in std::mem::take(&mut self.progress_asked) {
-            match self.streams.get(slot as usize).and_then(|stream| stream.progress) {
+            match self.streams.get(slot).and_then(|stream| stream.progress) {
                 Some((due, _)) if due > revision => self.progress_asked.push(slot),
                 Some(_) => self.rouse(slot),
                 None => {}
@@ -254,7 +265,7 @@ impl HubCore {
     /// A stream has room again.
     pub fn room(&mut self, stream: StreamId) {
         let Some(slot) = self.slot(stream) else { return };
-        self.streams[slot as usize].waiting = false;
+        self.streams[slot].waiting = false;
         self.rouse(slot);
     }
 
@@ -265,10 +276,10 @@ impl HubCore {
             .streams
             .iter()
             .filter(|(_, stream)| !stream.notify.is_empty() && stream.notifying.is_none())
-            .map(|(slot, _)| number(slot))
+            .map(|(slot, _)| slot)
             .collect();
         for slot in due {
-            self.streams[slot as usize].notifying = Some(i64::MIN);
+            self.streams[slot].notifying = Some(i64::MIN);
             self.rouse(slot);
         }
     }
@@ -286,29 +297,66 @@ impl HubCore {
 impl HubCore {
     /// Checks that all that refer to each other agree.
     pub(super) fn check(&self) {
-        for (slot, stream) in &self.streams {
+        for (slot, stream) in self.streams.iter() {
             for (id, (at, place)) in &stream.watchers {
-                let cohort = &self.cohorts[*at as usize];
-                assert_eq!(cohort.stream as usize, slot);
+                let cohort = &self.cohorts[*at];
+                assert_eq!(cohort.stream, slot);
                 assert_eq!(cohort.watchers[*place as usize].id, *id);
             }
-            for at in &stream.queue {
-                let cohort = &self.cohorts[*at as usize];
-                assert!(cohort.queued && cohort.stream as usize == slot);
-            }
+            self.check_queues(slot, stream);
+            self.check_lines(slot, stream);
             for ((group, way), at) in &stream.mains {
-                let cohort = &self.cohorts[*at as usize];
+                let cohort = &self.cohorts[*at];
                 assert_eq!((cohort.group, cohort.way), (*group, *way));
             }
         }
-        for (at, cohort) in &self.cohorts {
+        for (at, cohort) in self.cohorts.iter() {
             let group = self.groups.get(cohort.group);
-            assert_eq!(group.cohorts[cohort.place as usize] as usize, at);
+            assert_eq!(group.cohorts[cohort.place as usize], at);
             assert!(cohort.queued || !cohort.watchers.is_empty());
         }
         let seated: usize = self.cohorts.iter().map(|(_, cohort)| cohort.watchers.len()).sum();
         let known: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
         assert_eq!(seated, known);
+        let queued = self.cohorts.iter().filter(|(_, cohort)| cohort.queued).count();
+        let in_queues = self.streams.iter().map(|(_, stream)| stream.queued().count());
+        assert_eq!(queued, in_queues.sum::<usize>());
+    }
+
+    /// A cohort that has something to read is in the queue it is read from, once.
+    fn check_queues(&self, slot: u32, stream: &Stream) {
+        let mut seen = std::collections::BTreeSet::new();
+        for line in Line::BOTH {
+            for at in stream.queue(line) {
+                let cohort = &self.cohorts[*at];
+                assert!(cohort.queued && cohort.stream == slot);
+                assert_eq!(cohort.line(), line);
+                assert!(seen.insert(*at));
+            }
+        }
+        if let Some(sending) = &stream.sending {
+            let line = self.cohorts[sending.cohort].line();
+            assert_eq!(stream.queue(line).front(), Some(&sending.cohort));
+        }
+        for ((group, way, next), at) in &stream.beginners {
+            let cohort = &self.cohorts[*at];
+            assert_eq!((cohort.group, cohort.way, cohort.next), (*group, *way, *next));
+            assert!(stream.queue(Line::History).contains(at));
+            assert!(stream.sending.as_ref().is_none_or(|sending| sending.cohort != *at));
+        }
+    }
+
+    /// A stream that has something to be told, and does not wait for room, is in
+    /// the line for it, and in no line twice.
+    fn check_lines(&self, slot: u32, stream: &Stream) {
+        for line in Line::BOTH {
+            let of_stream = (slot, stream.id);
+            let places = self.lines.iter(line).filter(|waiting| **waiting == of_stream).count();
+            assert_eq!(places, usize::from(stream.in_line[line as usize]));
+            if !stream.waiting && stream.wants_a_turn(line, self.view.revision()) {
+                assert_eq!(places, 1, "{line:?} of {stream:?}");
+            }
+        }
     }
 }
 

@@ -7,12 +7,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use slab::Slab;
 use smallvec::SmallVec;
 
 use super::cohort::Way;
 use super::encode::{EventBlock, SECTION_BYTES, Section};
 use super::range_index::RangeIndex;
+use super::slots::Slots;
 use crate::mvcc::{KeyRange, View};
 
 /// What an event costs besides its bytes.
@@ -65,6 +65,14 @@ impl Watched {
                 Self::Range(Box::new(KeyRange::Between(copy(from), copy(to))))
             }
             KeyRange::From(from) => Self::Range(Box::new(KeyRange::From(copy(from)))),
+        }
+    }
+
+    /// The key, or the first one.
+    fn key(&self) -> &[u8] {
+        match self {
+            Self::Key(key) => key,
+            Self::Range(range) => range.start(),
         }
     }
 
@@ -146,6 +154,11 @@ impl Group {
         self.log.as_mut()?.section(way, next, revision)
     }
 
+    /// Whether the log goes back to `next`.
+    pub(super) fn reaches(&self, next: i64) -> bool {
+        self.log.as_ref().is_some_and(|log| log.from <= next)
+    }
+
     /// Takes note of a cohort that waits for its turn.
     pub(super) fn enter(&mut self) {
         self.busy += 1;
@@ -155,7 +168,7 @@ impl Group {
 /// The groups of a shard.
 #[derive(Debug)]
 pub(super) struct Groups {
-    groups: Slab<Group>,
+    groups: Slots<Group>,
     index: RangeIndex,
     /// Where the events of all logs are, in the order they came.
     order: VecDeque<(u32, u64)>,
@@ -171,7 +184,7 @@ impl Groups {
     /// No groups yet, whose logs together may have `bytes_max` bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
-            groups: Slab::new(),
+            groups: Slots::new(),
             index: RangeIndex::default(),
             order: VecDeque::new(),
             bytes: 0,
@@ -186,26 +199,26 @@ impl Groups {
     }
 
     pub(super) fn get(&self, number: u32) -> &Group {
-        &self.groups[number as usize]
+        &self.groups[number]
     }
 
     pub(super) fn get_mut(&mut self, number: u32) -> &mut Group {
-        &mut self.groups[number as usize]
+        &mut self.groups[number]
     }
 
     /// The group of a range, which is made if there is none.
     pub(super) fn of(&mut self, range: &KeyRange) -> u32 {
-        if let Some(number) = self.index.get(range) {
+        let key_of = |number: u32| self.groups[number].watched.key();
+        if let Some(number) = self.index.get(range, key_of) {
             return number;
         }
-        let number = self.groups.insert(Group {
+        let number = self.groups.insert_with(|_| Group {
             watched: Watched::new(range),
             cohorts: SmallVec::new(),
             busy: 0,
             with_previous: 0,
             log: None,
         });
-        let number = u32::try_from(number).expect("memory ends before four thousand million");
         self.index.insert(range, number);
         number
     }
@@ -226,8 +239,9 @@ impl Groups {
         let moved = group.cohorts.get(place as usize).copied();
         if group.cohorts.is_empty() {
             self.forget_log(number);
-            let group = self.groups.remove(number as usize);
-            self.index.remove(&group.range());
+            let key_of = |number: u32| self.groups[number].watched.key();
+            self.index.remove(&self.get(number).range(), key_of);
+            self.groups.remove(number);
         }
         moved
     }
@@ -250,7 +264,8 @@ impl Groups {
         };
         let mut touched = std::mem::take(&mut self.touched);
         for (at, record) in block.records.iter().enumerate() {
-            self.index.each(&record.key, |group| touched.push(group));
+            let key_of = |number: u32| self.groups[number].watched.key();
+            self.index.each(&record.key, key_of, |group| touched.push(group));
             for number in touched.drain(..) {
                 if self.log(number, first, block, at, view) {
                     concerned.push(number);
@@ -272,7 +287,7 @@ impl Groups {
     /// Adds a change to a group's log; whether it is the first one of the block.
     fn log(&mut self, number: u32, first: i64, block: &EventBlock, at: usize, view: &View) -> bool {
         let record = &block.records[at];
-        let group = &mut self.groups[number as usize];
+        let group = &mut self.groups[number];
         let plain = group.cohorts.len() > group.with_previous as usize;
         let event = Logged {
             number: self.next_number,
@@ -294,22 +309,22 @@ impl Groups {
 
     /// Empties all logs: what happened since is not in them.
     pub(super) fn forget_logs(&mut self) {
-        let numbers: Vec<usize> = self.groups.iter().map(|(number, _)| number).collect();
+        let numbers: Vec<u32> = self.groups.iter().map(|(number, _)| number).collect();
         for number in numbers {
-            self.forget_log(u32::try_from(number).expect("a group's number"));
+            self.forget_log(number);
         }
         self.order.clear();
     }
 
     fn forget_log(&mut self, number: u32) {
-        let group = &mut self.groups[number as usize];
+        let group = &mut self.groups[number];
         self.bytes -= group.log.take().map_or(0, |log| log.bytes());
     }
 
     /// Drops the oldest events where there are too many.
     fn keep_small(&mut self) {
         while let Some((number, event)) = self.order.front().copied() {
-            let log = self.groups.get_mut(number as usize).and_then(|group| group.log.as_mut());
+            let log = self.groups.get_mut(number).and_then(|group| group.log.as_mut());
             let log = log.filter(|log| log.events.front().is_some_and(|e| e.number == event));
             let full = self.bytes > self.bytes_max || self.order.len() > LOG_EVENTS;
             match log {

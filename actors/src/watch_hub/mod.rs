@@ -17,7 +17,8 @@
 //! once, and the cohorts of these groups get in line at their streams. Streams that
 //! have something to be told and room for it take turns of one chunk. A cohort
 //! reads on in its group's log; when it is too far behind for that, a piece of
-//! history from the store in each turn.
+//! history from the store in each turn. Streams stand in one line for the one and
+//! in another for the other, so that history delays nobody who is up to date.
 //!
 //! Promises, per watcher: events come in the order of revisions, each once,
 //! those of one revision together, none is left out; `created` comes first. A
@@ -31,10 +32,12 @@ mod core;
 mod encode;
 mod group;
 mod handle;
+mod lines;
 mod metrics;
 mod range_index;
 mod requests;
 mod serve;
+mod slots;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use smallvec::smallvec;
 
 use super::cohort::{Cohort, Seat, Watcher, Way};
 use super::core::{HubCore, Outbox, number};
@@ -33,10 +34,10 @@ impl HubCore {
                 }
             };
             if let Some(answer) = answer {
-                self.streams[slot as usize].answers.message(&answer);
+                self.streams[slot].answers.message(&answer);
             }
         }
-        if self.streams[slot as usize].answers.is_empty() {
+        if self.streams[slot].answers.is_empty() {
             return out.answered(stream);
         }
         self.rouse(slot);
@@ -58,7 +59,7 @@ impl HubCore {
         if request.start_revision < 0 {
             return refused(&Error::Compacted.to_string());
         }
-        let stream = &mut self.streams[slot as usize];
+        let stream = &mut self.streams[slot];
         let id = match request.watch_id {
             0 => stream.free_id(),
             id if stream.watchers.contains_key(&id) => {
@@ -80,19 +81,25 @@ impl HubCore {
     fn seat(&mut self, slot: u32, range: &KeyRange, way: Way, next: i64, watcher: Watcher) {
         let group = self.groups.of(range);
         let revision = self.view.revision();
-        let stream = &mut self.streams[slot as usize];
+        let stream = &mut self.streams[slot];
         let main = stream.mains.get(&(group, way)).copied();
         if let Some(main) = main
-            && self.cohorts[main as usize].is_at(next, revision)
+            && self.cohorts[main].is_at(next, revision)
         {
-            let watchers = &mut self.cohorts[main as usize].watchers;
+            let watchers = &mut self.cohorts[main].watchers;
             stream.watchers.insert(watcher.id, (main, number(watchers.len())));
             watchers.push(watcher);
             return;
         }
-        let entry = self.cohorts.vacant_entry();
-        let cohort = number(entry.key());
-        entry.insert(Cohort {
+        if let Some(beginner) = stream.beginners.get(&(group, way, next)).copied() {
+            // What it reads from the store is read once for all of them.
+            let watchers = &mut self.cohorts[beginner].watchers;
+            stream.watchers.insert(watcher.id, (beginner, number(watchers.len())));
+            watchers.push(watcher);
+            self.backlog.enter(1, next);
+            return;
+        }
+        let cohort = self.cohorts.insert_with(|cohort| Cohort {
             stream: slot,
             group,
             way,
@@ -100,19 +107,22 @@ impl HubCore {
             next,
             queued: false,
             from_store: false,
-            watchers: vec![watcher],
+            watchers: smallvec![watcher],
         });
         stream.watchers.insert(watcher.id, (cohort, 0));
         // One that begins later than others is no cohort for them.
-        if main.is_none_or(|main| self.cohorts[main as usize].next > revision + 1) {
+        if main.is_none_or(|main| self.cohorts[main].next > revision + 1) {
             stream.mains.insert((group, way), cohort);
         }
         self.queue(cohort, next, true);
+        if self.cohorts[cohort].queued {
+            self.streams[slot].beginners.insert((group, way, next), cohort);
+        }
     }
 
     /// Ends a watcher; nothing is said of one that is not there.
     fn cancel(&mut self, slot: u32, id: i64) -> Option<WatchResponse> {
-        let stream = &mut self.streams[slot as usize];
+        let stream = &mut self.streams[slot];
         let seat = stream.watchers.remove(&id)?;
         stream.notify.remove(&id);
         self.unseat(slot, seat);
@@ -122,14 +132,14 @@ impl HubCore {
     }
 
     fn unseat(&mut self, slot: u32, (at, mut place): Seat) {
-        let cohort = &mut self.cohorts[at as usize];
-        let stream = &mut self.streams[slot as usize];
+        let cohort = &mut self.cohorts[at];
+        let stream = &mut self.streams[slot];
         if cohort.queued {
             self.backlog.leave(1, cohort.next);
         }
         // Those who have the present response stand in front of those who have not.
         if let Some(sending) = &mut stream.sending
-            && stream.queue.front() == Some(&at)
+            && sending.cohort == at
             && place < sending.served
         {
             sending.served -= 1;
@@ -150,9 +160,9 @@ impl HubCore {
 
     /// Removes a cohort that has no watchers and waits for no turn.
     pub(super) fn disband(&mut self, at: u32) {
-        let cohort = &self.cohorts[at as usize];
+        let cohort = &self.cohorts[at];
         let key = (cohort.group, cohort.way);
-        let mains = &mut self.streams[cohort.stream as usize].mains;
+        let mains = &mut self.streams[cohort.stream].mains;
         if mains.get(&key) == Some(&at) {
             mains.remove(&key);
         }
@@ -160,7 +170,7 @@ impl HubCore {
     }
 
     fn ask_progress(&mut self, slot: u32, newest: i64) {
-        let stream = &mut self.streams[slot as usize];
+        let stream = &mut self.streams[slot];
         let revision = self.view.revision();
         if let Some((_, last)) = &mut stream.progress {
             *last = newest.max(*last);

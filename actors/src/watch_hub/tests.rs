@@ -62,6 +62,10 @@ struct World {
     metrics: HubMetrics,
     rooms: Rooms,
     history: Vec<Record>,
+    /// Turns that follow from a step at most.
+    pace: usize,
+    /// The streams that the steps of a history name by their places.
+    streams: Vec<StreamId>,
 }
 
 fn view(store: &Store) -> Arc<View> {
@@ -79,7 +83,8 @@ impl World {
         let store = Store::default();
         let metrics = HubMetrics::new(&prometheus::Registry::new()).unwrap();
         let hub = HubCore::new(settings, view(&store), metrics.clone());
-        Self { store, hub, metrics, rooms: Rooms::default(), history: Vec::new() }
+        let (rooms, history, streams) = (Rooms::default(), Vec::new(), Vec::new());
+        Self { store, hub, metrics, rooms, history, pace: usize::MAX, streams }
     }
 
     fn put(&mut self, key: &str) {
@@ -114,15 +119,22 @@ impl World {
         self.serve();
     }
 
-    /// Turns until nobody is left who has room.
+    /// Turns until nobody is left who has room, or as many as there are to be.
     fn serve(&mut self) {
-        for _ in 0..100_000 {
+        for _ in 0..self.pace.min(100_000) {
             if self.hub.turn(&mut self.rooms) == 0 {
                 self.hub.show();
                 return;
             }
         }
-        panic!("the turns have no end");
+        assert!(self.pace < usize::MAX, "the turns have no end");
+    }
+
+    /// As [`World::serve`], whatever the pace.
+    fn serve_all(&mut self) {
+        let pace = std::mem::replace(&mut self.pace, usize::MAX);
+        self.serve();
+        self.pace = pace;
     }
 
     /// Gives a stream room for so many chunks.
@@ -163,7 +175,7 @@ impl World {
         let free = self.rooms.free.get(&stream).copied().unwrap_or(0);
         let before = self.rooms.got.len();
         self.room(stream, 1);
-        self.serve();
+        self.serve_all();
         self.room(stream, free);
         let mut told = self.rooms.got[before..].iter().filter(|(to, _)| *to == stream);
         told.find(|(_, response)| response.created).expect("the answer comes at once").1.clone()
@@ -178,7 +190,7 @@ impl World {
     fn drain(&mut self, stream: StreamId) {
         for _ in 0..10_000 {
             self.room(stream, 3);
-            self.serve();
+            self.serve_all();
             if self.rooms.free[&stream] == 3 {
                 return;
             }
@@ -218,7 +230,7 @@ enum Step {
     /// A snapshot is installed that was compacted so far behind its end, if at all.
     Install(Option<u8>),
     Watch {
-        stream: u64,
+        stream: usize,
         from: u8,
         to: u8,
         /// Where it begins: so far behind the newest revision, or before it.
@@ -226,21 +238,27 @@ enum Step {
         way: u8,
     },
     Cancel {
-        stream: u64,
+        stream: usize,
         id: i64,
     },
     Progress {
-        stream: u64,
+        stream: usize,
     },
     Notify,
     Room {
-        stream: u64,
+        stream: usize,
         chunks: usize,
     },
+    /// The stream ends, and a new one has its slot.
+    Reopen {
+        stream: usize,
+    },
+    /// From now on so many turns follow from a step, where it is not all.
+    Pace(Option<usize>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let stream = || 1u64..4;
+    let stream = || 0usize..3;
     let size = prop_oneof![8 => 0usize..10, 3 => 100usize..900, 1 => Just(9000), 1 => Just(20_000)];
     prop_oneof![
         10 => (0u8..6, size).prop_map(|(key, size)| Step::Put(key, size)),
@@ -256,6 +274,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => stream().prop_map(|stream| Step::Progress { stream }),
         1 => Just(Step::Notify),
         6 => (stream(), 0usize..4).prop_map(|(stream, chunks)| Step::Room { stream, chunks }),
+        1 => stream().prop_map(|stream| Step::Reopen { stream }),
+        2 => prop::option::of(0usize..6).prop_map(Step::Pace),
     ]
 }
 
@@ -303,6 +323,7 @@ impl World {
                 self.install(back.map_or(-1, |back| self.store.revision() - i64::from(back)));
             }
             Step::Watch { stream, from, to, back, way: bits } => {
+                let stream = self.streams[stream];
                 let newest = self.store.revision();
                 let start = back.map_or(0, |back| (newest - i64::from(back)).max(1));
                 let end = if to <= from { String::new() } else { format!("k{to}") };
@@ -313,13 +334,14 @@ impl World {
                 promises.insert((stream, answer.watch_id), Promise { request, start });
             }
             Step::Cancel { stream, id } => {
+                let stream = self.streams[stream];
                 self.cancel(stream, id);
                 // It is gone, so there is nothing to be said of it.
                 self.cancel(stream, id);
                 promises.remove(&(stream, id));
             }
             Step::Progress { stream } => {
-                self.ask(stream, StreamRequest::Progress);
+                self.ask(self.streams[stream], StreamRequest::Progress);
                 self.serve();
             }
             Step::Notify => {
@@ -327,9 +349,18 @@ impl World {
                 self.serve();
             }
             Step::Room { stream, chunks } => {
-                self.room(stream, chunks);
+                self.room(self.streams[stream], chunks);
                 self.serve();
             }
+            Step::Reopen { stream } => {
+                let before = self.streams[stream];
+                let new = before + self.streams.len() as StreamId;
+                self.hub.close(before);
+                self.hub.open(new);
+                promises.retain(|(of, _), _| *of != before);
+                self.streams[stream] = new;
+            }
+            Step::Pace(turns) => self.pace = turns.unwrap_or(usize::MAX),
         }
     }
 
@@ -394,13 +425,15 @@ proptest! {
     ) {
         let mut world = World::new();
         let mut promises: BTreeMap<(StreamId, i64), Promise> = BTreeMap::new();
+        world.streams = (1..4).collect();
         (1..4).for_each(|stream| world.hub.open(stream));
         for step in steps {
             world.step(step, &mut promises);
             world.hub.check();
         }
         world.publish();
-        (1..4).for_each(|stream| world.drain(stream));
+        let streams = world.streams.clone();
+        streams.iter().for_each(|stream| world.drain(*stream));
         for ((stream, id), promise) in promises.clone() {
             let Some(compacted) = world.ended_at(stream, id) else { continue };
             // It was behind what there is, and had all that came before.
@@ -417,9 +450,9 @@ proptest! {
             prop_assert!(last.max(promise.start - 1) < compacted);
             promises.remove(&(stream, id));
         }
-        (1..4).for_each(|stream| world.check(stream, &promises));
+        streams.iter().for_each(|stream| world.check(*stream, &promises));
         prop_assert_eq!(world.metrics.lagging(), (0, 0));
-        (1..4).for_each(|stream| world.hub.close(stream));
+        streams.iter().for_each(|stream| world.hub.close(*stream));
         prop_assert!(world.hub.is_empty(), "nothing is left of streams that have ended");
     }
 }
@@ -480,6 +513,84 @@ fn streams_take_turns_whatever_one_of_them_has_to_get() {
     assert!((1..100).contains(&told(&world)));
     world.serve();
     assert_eq!(told(&world), 2000);
+}
+
+#[test]
+fn those_who_come_back_keep_nobody_waiting_who_is_up_to_date() {
+    let mut world = World::new();
+    world.put_all((0..9).map(|n| format!("k{n}")), 1);
+    (0..100).for_each(|_| world.put("k0"));
+    world.publish();
+    (1..=50).for_each(|stream| world.hub.open(stream));
+    for stream in 1..50 {
+        for n in 0..9 {
+            world.watch(stream, &request(&format!("k{n}"), "l", 1));
+        }
+    }
+    // One of those who come back watches the newest too.
+    let ids = [49, 50].map(|stream| world.watch(stream, &request("z", "", 0)).watch_id);
+    let newest = |world: &World| [world.events(49, ids[0]), world.events(50, ids[1])].concat();
+    (1..=50).for_each(|stream| world.room(stream, 1000));
+    for _ in 0..20 {
+        // History is being read, and in some streams sent.
+        world.hub.turn(&mut world.rooms);
+    }
+    world.put("z");
+    let records = world.store.finish_batch();
+    world.hub.events(&EventBatch::new(view(&world.store), records));
+    let cost = world.hub.turn(&mut world.rooms) + world.hub.turn(&mut world.rooms);
+    assert_eq!((cost, newest(&world)), (2, vec![103; 2]));
+    world.hub.check();
+    world.serve();
+    let behind = |stream| world.events(stream, 0).last().copied();
+    assert!((1..50).all(|stream| behind(stream) == Some(102)));
+}
+
+#[test]
+fn a_stream_in_the_slot_of_another_one_does_not_take_its_turns() {
+    let mut world = World::new();
+    (0..20).for_each(|_| world.put("k"));
+    world.publish();
+    let create = StreamRequest::Create(request("k", "", 1));
+    for stream in 1..=3 {
+        world.hub.open(stream);
+        // It stands in both lines when it ends.
+        world.ask(stream, create.clone());
+        world.hub.close(stream);
+    }
+    world.hub.open(4);
+    world.ask(4, create);
+    world.room(4, 2);
+    world.hub.check();
+    while world.hub.turn(&mut world.rooms) > 0 {
+        world.hub.check();
+    }
+    world.drain(4);
+    assert_eq!(world.events(4, 0), (2..=21).collect::<Vec<i64>>());
+}
+
+#[test]
+fn watchers_of_a_stream_that_begin_together_read_history_once() {
+    let mut world = World::new();
+    world.hub.open(1);
+    world.room(1, 10_000);
+    (0..100).for_each(|_| world.put("k"));
+    world.publish();
+    let create = StreamRequest::Create(request("k", "", 1));
+    (0..1000).for_each(|_| world.ask(1, create.clone()));
+    world.ask(1, StreamRequest::Cancel(500));
+    world.hub.check();
+    world.hub.show();
+    assert_eq!(world.metrics.lagging(), (999, 999 * 101));
+    let turns = |world: &mut World| -> usize {
+        std::iter::from_fn(|| Some(world.hub.turn(&mut world.rooms)).filter(|cost| *cost > 0)).sum()
+    };
+    let cost = turns(&mut world);
+    assert!(cost < 2000, "{cost}");
+    let all: Vec<i64> = (2..=101).collect();
+    assert!((0..1000).filter(|id| *id != 500).all(|id| world.events(1, id) == all));
+    world.hub.show();
+    assert_eq!((world.events(1, 500), world.metrics.lagging()), (vec![], (0, 0)));
 }
 
 #[test]

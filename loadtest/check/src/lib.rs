@@ -15,9 +15,11 @@
 //! | `ledger`, `ranges` | what is stored is what was acknowledged: nothing lost, doubled, or from nowhere; every read told the state of its revision |
 //! | `watches` | each watch told exactly the stored events it asked for, whole and in order, and the truth about its progress |
 //! | `leases` | leases lived as long as promised, and no longer; all keys of one went at once |
+//! | `holds` | a lock has one holder at a time |
 //! | `members` | all members hold the same |
 
 mod history;
+mod holds;
 mod keys;
 mod leases;
 mod ledger;
@@ -40,6 +42,7 @@ pub use history::{
     Event, Input, Key, Kv, LEASE_KEYS, Moment, NEVER, Operation, Output, RangeRead, Records, Seen,
     Tally, Value,
 };
+pub use holds::Hold;
 pub use leases::LeaseRecord;
 pub use members::Fingerprint;
 pub use sightings::{Asked, Response, Sightings, Stretch};
@@ -78,6 +81,8 @@ pub struct Evidence {
     pub sightings: Sightings,
     /// What the leases were promised.
     pub leases: Vec<LeaseRecord>,
+    /// When clients held locks.
+    pub holds: Vec<Hold>,
     /// All events from the first revision on, in order, as each member tells them at the end,
     /// or once, as somebody knows who saw them all. The first list is what everything else is
     /// held against.
@@ -162,6 +167,7 @@ fn judge_stored(evidence: &Evidence, events: &[Event], problems: &mut Problems) 
     revisions::check(records, &known, problems);
     watches::check(&evidence.sightings, events, evidence.compacted, problems);
     leases::check(evidence, &ledger, problems);
+    holds::check(&evidence.holds, evidence.early_tolerance, problems);
     keys::check(&known, Some(&ledger), problems)
 }
 

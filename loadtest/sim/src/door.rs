@@ -28,6 +28,8 @@ pub(crate) enum Request {
     ChangeMembers(MemberChange),
     /// Give a learner a vote; for the leader.
     Promote(u64),
+    /// Tell the cluster the member's own name and where clients find it.
+    Publish(String, String),
     /// Pack the store anew.
     Defragment,
     /// Open a watch stream and ask these things.
@@ -97,8 +99,13 @@ pub(crate) enum Done {
 /// # Errors
 /// What a client hears.
 pub(crate) async fn serve(company: Company, request: Request) -> Result<Reply, Error> {
-    let serializable = matches!(&request, Request::Read(range) if range.serializable);
-    if company.is_learner() && !serializable {
+    let of_all = match &request {
+        Request::Read(range) => range.serializable,
+        // No client asks this: the member itself does it when it has started.
+        Request::Publish(..) => true,
+        _ => false,
+    };
+    if company.is_learner() && !of_all {
         return Err(Error::NotSupportedForLearner);
     }
     match request {
@@ -116,6 +123,7 @@ pub(crate) async fn serve(company: Company, request: Request) -> Result<Reply, E
             company.change_members(&change).await.map(|()| Reply::Done)
         }
         Request::Promote(id) => company.promote_as_leader(id).await.map(|()| Reply::Done),
+        Request::Publish(name, url) => company.publish(&name, &[url]).await.map(|()| Reply::Done),
         Request::Defragment => company.defragment().await.map(|()| Reply::Done),
         Request::Watch(requests) => {
             let (handle, chunks) = company.watch().await?;

@@ -12,7 +12,7 @@ pub(crate) fn key(number: u32) -> Bytes {
 
 /// The end of a range up to a key, that one included.
 pub(crate) fn behind(number: u32) -> Bytes {
-    key(number + 1)
+    number.checked_add(1).map_or_else(|| "l".into(), key)
 }
 
 /// The number of a key; there are no others.

@@ -8,6 +8,7 @@
 
 mod chance;
 mod clients;
+mod coverage;
 mod door;
 mod keys;
 mod member;
@@ -15,12 +16,17 @@ mod panics;
 mod plan;
 mod run;
 pub mod script;
+mod shrink;
 mod story;
 mod time;
 mod weather;
 mod world;
 
+#[cfg(feature = "planted")]
+pub use castd_actors::shared::Planted;
+pub use coverage::{Counts, Coverage};
 pub use member::Part;
 pub use plan::Profile;
 pub use run::{Outcome, Settings, run};
+pub use shrink::{Attempt, Verdict, shrink, shrink_with};
 pub use time::{MS, Nanos, SECOND, US};

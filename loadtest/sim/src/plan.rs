@@ -6,6 +6,7 @@ use std::str::FromStr;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use crate::member::Part;
 use crate::time::{MS, Nanos, SECOND, seconds};
 use crate::weather::{Fault, Weather};
 
@@ -91,6 +92,9 @@ struct Rates {
     slow: u32,
     full: u32,
     jump: u32,
+    fail: u32,
+    rot: u32,
+    sluggish: u32,
 }
 
 impl Plan {
@@ -143,6 +147,9 @@ fn rates(profile: Profile, chance: &mut StdRng) -> Rates {
             slow: rate(50),
             full: rate(30),
             jump: rate(50),
+            fail: rate(30),
+            rot: rate(20),
+            sluggish: rate(50),
         },
         Profile::Disk => Rates {
             kill: rate(100),
@@ -150,6 +157,8 @@ fn rates(profile: Profile, chance: &mut StdRng) -> Rates {
             stall: rate(300),
             slow: rate(200),
             full: rate(200),
+            fail: rate(100),
+            rot: rate(100),
             ..Rates::default()
         },
         Profile::Membership => Rates {
@@ -157,6 +166,7 @@ fn rates(profile: Profile, chance: &mut StdRng) -> Rates {
             kill: rate(150),
             power: rate(50),
             pause: rate(50),
+            sluggish: rate(50),
             ..Rates::default()
         },
     }
@@ -175,6 +185,9 @@ impl Rates {
             self.slow,
             self.full,
             self.jump,
+            self.fail,
+            self.rot,
+            self.sluggish,
         ];
         let mut faults = Vec::new();
         for (kind, rate) in kinds.into_iter().enumerate() {
@@ -207,7 +220,14 @@ fn fault(kind: usize, chance: &mut StdRng, at: Nanos, span: Nanos, members: u64)
         5 => (Fault::Stall(id, length), None),
         6 => (Fault::Slow(id, chance.random_range(2..200)), until(Fault::Slow(id, 1))),
         7 => (Fault::Full(id, chance.random_range(0..64 << 10)), until(Fault::Room(id))),
-        _ => (Fault::Jump(id, chance.random_range(1..5_000)), None),
+        8 => (Fault::Jump(id, chance.random_range(1..5_000)), None),
+        9 => (Fault::Fail(id, chance.random_range(0..20)), None),
+        10 => (Fault::Rot(id, length), None),
+        _ => {
+            let part = Part::ALL[chance.random_range(0..Part::ALL.len())];
+            let times = chance.random_range(10..10_000);
+            (Fault::Sluggish(id, part, times), until(Fault::Sluggish(id, part, 1)))
+        }
     };
     Planned { at, fault, end }
 }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use castd_actors::compactor::AutoCompaction;
 use castd_actors::mvcc::SealPolicy;
-use castd_check::{Evidence, Problem, Tally, judge};
+use castd_check::{Evidence, Judgement, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::chance::Chance;
-use crate::clients::KeyClient;
+use crate::clients::{
+    Historian, Holder, KeyClient, LEASES_LATE, Locker, Operator, Steward, Watcher,
+};
 use crate::member::{MemberConfig, Part};
 use crate::plan::{Plan, Planned, Profile};
 use crate::story::Story;
@@ -17,7 +19,7 @@ use crate::time::{MS, Nanos, SECOND, seconds};
 use crate::world::{Event, World};
 
 /// Virtual time within which a mended cluster serves, and its members agree.
-const RECOVERY: Nanos = 60 * SECOND;
+const RECOVERY: Nanos = 80 * SECOND;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -33,12 +35,23 @@ pub struct Settings {
     pub without: BTreeSet<usize>,
     /// Whether the story is told.
     pub verbose: bool,
+    /// A bug that the members have.
+    #[cfg(feature = "planted")]
+    pub planted: Option<castd_actors::shared::Planted>,
 }
 
 impl Settings {
     /// The usual life of a world.
     pub fn new(seed: u64, profile: Profile) -> Self {
-        Self { seed, profile, span: 20 * SECOND, without: BTreeSet::new(), verbose: false }
+        Self {
+            seed,
+            profile,
+            span: 20 * SECOND,
+            without: BTreeSet::new(),
+            verbose: false,
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
     }
 }
 
@@ -49,6 +62,8 @@ pub struct Outcome {
     pub seed: u64,
     /// What must not be; empty when all was well.
     pub problems: Vec<Problem>,
+    /// How much there was to judge; its problems are among the others.
+    pub judged: Judgement,
     /// When the first problem was seen, or the world ended.
     pub ended: Nanos,
     /// Events that happened.
@@ -74,6 +89,8 @@ pub struct Outcome {
 
 /// Runs a seed.
 pub fn run(settings: &Settings) -> Outcome {
+    #[cfg(feature = "planted")]
+    castd_actors::shared::plant(settings.planted);
     let mut chance = StdRng::seed_from_u64(settings.seed);
     let config = config(&mut chance);
     let members = if chance.random_bool(0.8) { 3 } else { 5 };
@@ -85,16 +102,39 @@ pub fn run(settings: &Settings) -> Outcome {
         World::new(Chance::seeded(chance.random()), config, plan.weather.clone(), story);
     world.found(members);
     arrange(&mut world, &plan.faults, &settings.without);
-    let keys = chance.random_range(2..12);
-    for client in 0..6 {
-        let pause = chance.random_range(5 * MS..200 * MS);
-        world.add_client(Box::new(KeyClient::new(keys, pause, client % members + 1)));
-    }
+    add_clients(&mut world, &mut chance, settings.profile, members);
     world.run_until(settings.span);
     if world.watchman.problems.is_empty() {
         recover(&mut world);
     }
     conclude(settings, world, &plan.faults)
+}
+
+/// Those who use the cluster.
+fn add_clients(world: &mut World, chance: &mut StdRng, profile: Profile, members: u64) {
+    let keys = chance.random_range(2..12);
+    for client in 0..6 {
+        let pause = chance.random_range(5 * MS..200 * MS);
+        world.add_client(Box::new(KeyClient::new(keys, pause, client % members + 1)));
+    }
+    for watcher in 0..chance.random_range(1..4) {
+        let pause = chance.random_range(4 * MS..40 * MS);
+        world.add_client(Box::new(Watcher::new(keys, pause, watcher * 1_000_000)));
+    }
+    for holder in 0..chance.random_range(1..4) {
+        world.add_client(Box::new(Holder::new(holder % members + 1)));
+    }
+    for locker in 0..chance.random_range(2..6) {
+        // Two locks at most, so that there is something to wait for.
+        world.add_client(Box::new(Locker::new(locker % 2, u64::from(locker) % members + 1)));
+    }
+    world.add_client(Box::new(Historian::new(keys, 1)));
+    if chance.random_bool(0.8) {
+        world.add_client(Box::new(Operator::new()));
+    }
+    if profile == Profile::Membership {
+        world.add_client(Box::new(Steward::new(members)));
+    }
 }
 
 fn arrange(world: &mut World, faults: &[Planned], without: &BTreeSet<usize>) {
@@ -118,7 +158,7 @@ fn recover(world: &mut World) {
         }
         let next = world.now + 100 * MS;
         if next > deadline {
-            let state = world.describe();
+            let state = world.describe() + &world.describe_clients();
             let text = format!("not well {} after all was mended:{state}", seconds(RECOVERY));
             return world.watchman.problem("a mended cluster serves again", text);
         }
@@ -127,20 +167,34 @@ fn recover(world: &mut World) {
 }
 
 fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcome {
+    let recovered = world.watchman.problems.is_empty();
     let mut clients = world.take_clients();
     let mut evidence = Evidence {
         stored: vec![world.watchman.changes()],
         fingerprints: std::mem::take(&mut world.watchman.fingerprints),
         compacted: world.watchman.compacted,
+        early_tolerance: world.lease_tolerance(),
+        late_bound: Some(LEASES_LATE),
+        calm_since: world.calm_since.unwrap_or(0),
+        leases_over: recovered.then_some(world.now),
         ..Evidence::default()
     };
+    evidence.sightings.lease_ends = std::mem::take(&mut world.watchman.lease_ends);
     clients.iter_mut().for_each(|client| client.testify(&mut evidence));
+    let held = [
+        ("lease held", evidence.leases.len()),
+        ("lock held", evidence.holds.len()),
+        ("watch judged", evidence.sightings.stretches.len()),
+    ];
+    world.watchman.counts.extend(held.map(|(what, count)| (what, count as u64)));
     let mut problems = std::mem::take(&mut world.watchman.problems);
-    problems.extend(judge(&evidence).problems);
+    let mut judged = judge(&evidence);
+    problems.append(&mut judged.problems);
     let lines: Vec<String> = evidence.records.operations.iter().map(ToString::to_string).collect();
     Outcome {
         seed: settings.seed,
         problems,
+        judged,
         ended: world.now,
         steps: world.steps,
         calls: evidence.records.tally,
@@ -165,5 +219,6 @@ fn config(chance: &mut StdRng) -> MemberConfig {
         segment_bytes: chance.random_range(4..16) * 4096,
         scrub_records: chance.random_range(10..200),
         compaction: AutoCompaction::Off,
+        fragment_bytes: chance.random_range(1..32) << 10,
     }
 }

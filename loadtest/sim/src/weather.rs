@@ -3,6 +3,7 @@
 
 use rand::Rng;
 
+use crate::member::Part;
 use crate::time::{MS, Nanos, US};
 
 /// What happens to messages and clocks, all the time.
@@ -67,6 +68,12 @@ pub(crate) enum Fault {
     Full(u64, u64),
     /// There is room again.
     Room(u64),
+    /// The disk's next operation but so many fails, and the process with it.
+    Fail(u64, u64),
+    /// The process is killed, and while it is down for a time, a bit on its disk turns.
+    Rot(u64, Nanos),
+    /// An actor's turns take so many times longer.
+    Sluggish(u64, Part, u64),
     /// The clock jumps ahead by so many milliseconds.
     Jump(u64, u64),
 }

@@ -3,6 +3,7 @@
 mod chaos;
 mod options;
 mod parse;
+mod sim;
 mod watch;
 
 pub(crate) use chaos::{ChaosArgs, NetworkKind};
@@ -11,6 +12,7 @@ pub(crate) use options::{
     TxnArgs, default_threads,
 };
 pub(crate) use parse::size;
+pub(crate) use sim::{Faults, SimArgs, SimProfile};
 pub(crate) use watch::WatchArgs;
 
 use clap::{Parser, Subcommand};
@@ -50,4 +52,6 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Start a cluster, do it harm, and check that it kept its promises.
     Chaos(ChaosArgs),
+    /// Run whole simulated clusters through bad days, each under a seed of its own.
+    Sim(SimArgs),
 }

@@ -16,8 +16,9 @@ use tree::{Bounds, IntervalTree};
 
 use crate::mvcc::KeyRange;
 
-/// A set of ranges, each known under a number that its owner chose. Keeps
-/// copies of the keys, so that it holds on to no request's buffer.
+/// A set of ranges, each known under a number that its owner chose. Keeps copies of
+/// the ranges' bounds, so that it holds on to no request's buffer. Single keys it
+/// does not keep: `key_of` must tell which one a number stands for.
 #[derive(Debug, Default)]
 pub(super) struct RangeIndex {
     singles: KeyTable,
@@ -26,33 +27,48 @@ pub(super) struct RangeIndex {
 
 impl RangeIndex {
     /// The number under which exactly this range is known.
-    pub(super) fn get(&self, range: &KeyRange) -> Option<u32> {
+    pub(super) fn get<'a>(
+        &self,
+        range: &KeyRange,
+        key_of: impl Fn(u32) -> &'a [u8],
+    ) -> Option<u32> {
         match bounds(range) {
-            Err(key) => self.singles.get(key),
+            Err(key) => self.singles.get(key, key_of),
             Ok(bounds) => self.ranges.get(bounds),
         }
     }
 
     /// Adds a range that is not there yet.
     pub(super) fn insert(&mut self, range: &KeyRange, number: u32) {
-        let before = match bounds(range) {
+        match bounds(range) {
             Err(key) => self.singles.insert(key, number),
-            Ok(bounds) => self.ranges.insert(bounds, number),
-        };
-        debug_assert_eq!(before, None, "a range is added once");
+            Ok(bounds) => {
+                let before = self.ranges.insert(bounds, number);
+                debug_assert_eq!(before, None, "a range is added once");
+            }
+        }
     }
 
     /// Takes a range out and gives its number.
-    pub(super) fn remove(&mut self, range: &KeyRange) -> Option<u32> {
+    pub(super) fn remove<'a>(
+        &mut self,
+        range: &KeyRange,
+        key_of: impl Fn(u32) -> &'a [u8],
+    ) -> Option<u32> {
         match bounds(range) {
-            Err(key) => self.singles.remove(key),
+            Err(key) => self.singles.remove(key, key_of),
             Ok(bounds) => self.ranges.remove(bounds),
         }
     }
 
     /// Calls `found` with the number of every range that contains `key`, once each.
-    pub(super) fn each(&self, key: &[u8], mut found: impl FnMut(u32)) {
-        if let Some(number) = self.singles.get(key) {
+    pub(super) fn each<'a>(
+        &self,
+        key: &[u8],
+        key_of: impl Fn(u32) -> &'a [u8],
+        mut found: impl FnMut(u32),
+    ) {
+        if let Some(number) = self.singles.get(key, key_of) {
             found(number);
         }
         self.ranges.each(key, &mut found);

@@ -1,5 +1,7 @@
 //! A hash table that grows and shrinks by one bucket at a time (linear
-//! hashing), so that no insertion ever pays for all that came before it.
+//! hashing), so that no insertion ever pays for all that came before it. The keys
+//! themselves are with the owner of the numbers, who is asked for them: they would
+//! take more memory than all else here.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -13,7 +15,6 @@ const SHRINK_FROM: usize = 1024;
 
 #[derive(Debug)]
 struct Entry {
-    key: Box<[u8]>,
     hash: u32,
     /// The next entry of the bucket.
     next: Link,
@@ -35,30 +36,30 @@ impl KeyTable {
         self.entries.len()
     }
 
-    /// The number of `key`.
-    pub(super) fn get(&self, key: &[u8]) -> Option<u32> {
-        self.find(key).map(|at| self.entry(at).number)
+    /// The number of `key`; `key_of` gives each number's key.
+    pub(super) fn get<'a>(&self, key: &[u8], key_of: impl Fn(u32) -> &'a [u8]) -> Option<u32> {
+        self.find(key, key_of).map(|at| self.entry(at).number)
     }
 
-    /// Adds a key; when it is there already, gives its number and changes nothing.
-    pub(super) fn insert(&mut self, key: &[u8], number: u32) -> Option<u32> {
-        let before = self.get(key);
-        if before.is_none() {
-            let at = Link::try_from(self.entries.len()).ok().filter(|at| *at != NIL);
-            let at = at.expect("there are fewer than 2^32 - 1 keys");
-            let hash = self.hash(key);
-            self.entries.push(Entry { key: key.into(), hash, next: NIL, number });
-            if self.entries.len() > self.buckets.len() {
-                self.grow();
-            }
-            self.hang(at);
+    /// Adds a key that is not there yet.
+    pub(super) fn insert(&mut self, key: &[u8], number: u32) {
+        let at = Link::try_from(self.entries.len()).ok().filter(|at| *at != NIL);
+        let at = at.expect("there are fewer than 2^32 - 1 keys");
+        let hash = self.hash(key);
+        self.entries.push(Entry { hash, next: NIL, number });
+        if self.entries.len() > self.buckets.len() {
+            self.grow();
         }
-        before
+        self.hang(at);
     }
 
-    /// Takes a key out and gives its number.
-    pub(super) fn remove(&mut self, key: &[u8]) -> Option<u32> {
-        let at = self.find(key)?;
+    /// Takes a key out and gives its number, whose key `key_of` still knows.
+    pub(super) fn remove<'a>(
+        &mut self,
+        key: &[u8],
+        key_of: impl Fn(u32) -> &'a [u8],
+    ) -> Option<u32> {
+        let at = self.find(key, key_of)?;
         let after = self.entry(at).next;
         *self.link_to(at) = after;
         // The last entry fills the gap.
@@ -75,12 +76,12 @@ impl KeyTable {
         Some(number)
     }
 
-    fn find(&self, key: &[u8]) -> Option<Link> {
+    fn find<'a>(&self, key: &[u8], key_of: impl Fn(u32) -> &'a [u8]) -> Option<Link> {
         let hash = self.hash(key);
         let mut at = *self.buckets.get(bucket_of(hash, self.buckets.len()))?;
         while at != NIL {
             let entry = self.entry(at);
-            if entry.hash == hash && *entry.key == *key {
+            if entry.hash == hash && key_of(entry.number) == key {
                 return Some(at);
             }
             at = entry.next;
@@ -167,13 +168,13 @@ fn give_back<T>(vector: &mut Vec<T>) {
 impl KeyTable {
     /// Checks that every entry is in its bucket, once, and that the buckets are
     /// as many as the entries call for.
-    pub(super) fn check(&self) {
+    pub(super) fn check<'a>(&self, key_of: impl Fn(u32) -> &'a [u8]) {
         let mut seen = vec![false; self.entries.len()];
         for (bucket, &first) in self.buckets.iter().enumerate() {
             let mut at = first;
             while at != NIL {
                 let entry = self.entry(at);
-                assert_eq!(entry.hash, self.hash(&entry.key));
+                assert_eq!(entry.hash, self.hash(key_of(entry.number)));
                 assert_eq!(bucket_of(entry.hash, self.buckets.len()), bucket);
                 assert!(!std::mem::replace(&mut seen[at as usize], true));
                 at = entry.next;

@@ -1,9 +1,48 @@
 //! The index against a list.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+
+/// An index, and the keys that its owner has.
+#[derive(Debug, Default)]
+struct Owned {
+    index: RangeIndex,
+    keys: BTreeMap<u32, Bytes>,
+}
+
+impl Owned {
+    fn get(&self, range: &KeyRange) -> Option<u32> {
+        self.index.get(range, |number| &self.keys[&number])
+    }
+
+    fn insert(&mut self, range: &KeyRange, number: u32) {
+        if let KeyRange::Single(key) = range {
+            self.keys.insert(number, key.clone());
+        }
+        self.index.insert(range, number);
+    }
+
+    fn remove(&mut self, range: &KeyRange) -> Option<u32> {
+        let number = self.index.remove(range, |number| &self.keys[&number])?;
+        self.keys.remove(&number);
+        Some(number)
+    }
+
+    fn find(&self, key: &[u8]) -> Vec<u32> {
+        let mut found = Vec::new();
+        self.index.each(key, |number| &self.keys[&number], |number| found.push(number));
+        found.sort_unstable();
+        found
+    }
+
+    fn check_singles(&self) {
+        self.index.singles.check(|number| &self.keys[&number]);
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -58,14 +97,7 @@ impl List {
     }
 }
 
-fn find(index: &RangeIndex, key: &[u8]) -> Vec<u32> {
-    let mut found = Vec::new();
-    index.each(key, |number| found.push(number));
-    found.sort_unstable();
-    found
-}
-
-fn take_step(index: &mut RangeIndex, list: &mut List, number: u32, step: Step) {
+fn take_step(index: &mut Owned, list: &mut List, number: u32, step: Step) {
     match step {
         Step::Add(range) => {
             assert_eq!(index.get(&range), list.get(&range));
@@ -80,17 +112,17 @@ fn take_step(index: &mut RangeIndex, list: &mut List, number: u32, step: Step) {
             assert_eq!(index.remove(&range), Some(number));
         }
         Step::RemoveAt(_) => {}
-        Step::Find(key) => assert_eq!(find(index, &key), list.find(&key)),
+        Step::Find(key) => assert_eq!(index.find(&key), list.find(&key)),
     }
-    assert_eq!(index.len(), list.0.len());
+    assert_eq!(index.index.len(), list.0.len());
 }
 
 /// Shape, and every range in its place.
-fn check(index: &RangeIndex, list: &List) {
+fn check(index: &Owned, list: &List) {
     let mut expected: Vec<Bounds<'_>> =
         list.0.iter().filter_map(|(range, _)| bounds(range).ok()).collect();
     expected.sort_unstable();
-    assert_eq!(index.ranges.check(), expected);
+    assert_eq!(index.index.ranges.check(), expected);
     for (range, number) in &list.0 {
         assert_eq!(index.get(range), Some(*number));
     }
@@ -99,17 +131,17 @@ fn check(index: &RangeIndex, list: &List) {
 proptest! {
     #[test]
     fn the_index_finds_what_a_list_finds(steps in prop::collection::vec(step(), 1..300)) {
-        let (mut index, mut list) = (RangeIndex::default(), List::default());
+        let (mut index, mut list) = (Owned::default(), List::default());
         for (number, step) in (0..).zip(steps) {
             take_step(&mut index, &mut list, number, step);
-            index.ranges.check();
-            index.singles.check();
+            index.index.ranges.check();
+            index.check_singles();
         }
         check(&index, &list);
         for (range, _) in &list.0 {
-            prop_assert_eq!(find(&index, range.start()), list.find(range.start()));
+            prop_assert_eq!(index.find(range.start()), list.find(range.start()));
         }
-        prop_assert_eq!(find(&index, b""), list.find(b""));
+        prop_assert_eq!(index.find(b""), list.find(b""));
     }
 }
 
@@ -120,7 +152,7 @@ fn range_of(from: &str, to: &str) -> KeyRange {
 #[test]
 fn ranges_that_come_and_go_in_order_keep_the_tree_low() {
     for rising in [true, false] {
-        let (mut index, mut list) = (RangeIndex::default(), List::default());
+        let (mut index, mut list) = (Owned::default(), List::default());
         for step in 0..2000u32 {
             let number = if rising { step } else { 2000 - step };
             let range = range_of(&format!("{number:05}"), &format!("{:05}", number + 1));
@@ -129,7 +161,7 @@ fn ranges_that_come_and_go_in_order_keep_the_tree_low() {
         }
         check(&index, &list);
         for key in ["00000", "00100x", "01999", "02001"] {
-            assert_eq!(find(&index, key.as_bytes()), list.find(key.as_bytes()));
+            assert_eq!(index.find(key.as_bytes()), list.find(key.as_bytes()));
         }
         for (range, number) in list.0.split_off(10) {
             assert_eq!(index.remove(&range), Some(number));
@@ -140,21 +172,21 @@ fn ranges_that_come_and_go_in_order_keep_the_tree_low() {
 
 #[test]
 fn nested_ranges_are_found_all_and_only_where_they_reach() {
-    let mut index = RangeIndex::default();
+    let mut index = Owned::default();
     for number in 0..1000u32 {
         let (from, to) = (format!("a{number:04}"), format!("z{:04}", 1000 - number));
         index.insert(&range_of(&from, &to), number);
     }
-    index.ranges.check();
-    assert_eq!(find(&index, b"a0004"), [0, 1, 2, 3, 4]);
-    assert_eq!(find(&index, b"z0997"), [0, 1, 2]);
-    assert_eq!(find(&index, b"m").len(), 1000);
-    assert_eq!(find(&index, b"z1000"), [] as [u32; 0]);
+    index.index.ranges.check();
+    assert_eq!(index.find(b"a0004"), [0, 1, 2, 3, 4]);
+    assert_eq!(index.find(b"z0997"), [0, 1, 2]);
+    assert_eq!(index.find(b"m").len(), 1000);
+    assert_eq!(index.find(b"z1000"), [] as [u32; 0]);
 }
 
 #[test]
 fn many_keys_come_and_go_in_any_order() {
-    let mut index = RangeIndex::default();
+    let mut index = Owned::default();
     let key = |number: u32| Bytes::from(format!("key/{}", number.wrapping_mul(2_654_435_761)));
     for number in 0..3000 {
         index.insert(&KeyRange::Single(key(number)), number);
@@ -162,27 +194,27 @@ fn many_keys_come_and_go_in_any_order() {
             assert_eq!(index.remove(&KeyRange::Single(key(number / 3))), Some(number / 3));
         }
     }
-    index.singles.check();
+    index.check_singles();
     for number in 0..3000 {
         let expected = if number < 1000 { vec![] } else { vec![number] };
-        assert_eq!(find(&index, &key(number)), expected);
+        assert_eq!(index.find(&key(number)), expected);
     }
 }
 
 #[test]
 fn an_empty_index_finds_nothing_and_keeps_no_memory() {
-    let mut index = RangeIndex::default();
-    assert_eq!((find(&index, b"a"), index.len()), (vec![], 0));
+    let mut index = Owned::default();
+    assert_eq!((index.find(b"a"), index.index.len()), (vec![], 0));
     let key = |number: u32| Bytes::from(number.to_string());
     for number in 0..5000 {
         index.insert(&KeyRange::Single(key(number)), number);
         index.insert(&KeyRange::From(key(number)), 5000 + number);
     }
-    assert_eq!(index.len(), 10_000);
+    assert_eq!(index.index.len(), 10_000);
     for number in 0..5000 {
         assert_eq!(index.remove(&KeyRange::Single(key(number))), Some(number));
         assert_eq!(index.remove(&KeyRange::From(key(number))), Some(5000 + number));
     }
-    assert_eq!(index.len(), 0);
-    assert!(index.singles.is_small() && index.ranges.check().is_empty());
+    assert_eq!(index.index.len(), 0);
+    assert!(index.index.singles.is_small() && index.index.ranges.check().is_empty());
 }

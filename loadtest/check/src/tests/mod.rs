@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+mod holds;
 mod leases;
 mod operations;
 mod others;

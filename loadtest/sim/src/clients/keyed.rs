@@ -253,7 +253,11 @@ impl Client for KeyClient {
         call: CallId,
         outcome: Result<Reply, Failure>,
     ) {
-        let Some(under) = self.under.take_if(|under| under.call == call) else { return };
+        let Some(mut under) = self.under.take_if(|under| under.call == call) else { return };
+        if world.life_of(under.member) != under.life {
+            // Which process has answered is not known.
+            under.life = 0;
+        }
         let mut pause = world.chance.random_range(0..self.pause.max(1));
         match outcome {
             Ok(reply) => {
@@ -280,6 +284,10 @@ impl Client for KeyClient {
 
     fn is_content(&self, _world: &World) -> bool {
         self.under.is_none()
+    }
+
+    fn describe(&self) -> String {
+        format!("keys, call {:?}", self.under.as_ref().map(|under| under.call))
     }
 
     fn testify(&mut self, evidence: &mut Evidence) {
@@ -342,7 +350,7 @@ fn op(request: TxnOp) -> RequestOp {
     RequestOp { request: Some(request) }
 }
 
-fn call_number(call: CallId) -> u32 {
+pub(super) fn call_number(call: CallId) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
 }
 

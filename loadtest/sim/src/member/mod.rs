@@ -30,8 +30,12 @@ pub(crate) struct Member {
     pub(crate) stalled_until: Nanos,
     /// Its disk is so many times slower than a good one.
     pub(crate) slowness: u64,
-    /// Its disk is full, or was damaged: its process may end by itself.
-    pub(crate) disk_ails: bool,
+    /// An actor whose turns take so many times longer.
+    pub(crate) sluggish: (Part, u64),
+    /// Its disk as it was before a bit turned on it.
+    pub(crate) whole: Option<SimDisk>,
+    /// Its disk takes little more.
+    pub(crate) full: bool,
     /// It was removed from the cluster and has stopped for good.
     pub(crate) removed: bool,
     /// The newest revision that was looked at.
@@ -50,10 +54,17 @@ impl Member {
             paused: false,
             stalled_until: 0,
             slowness: 1,
-            disk_ails: false,
+            sluggish: (Part::Raft, 1),
+            whole: None,
+            full: false,
             removed: false,
             noted: 0,
         }
+    }
+
+    /// Whether its disk is full or fails, so that its process may end by itself.
+    pub(crate) fn disk_ails(&self) -> bool {
+        self.full || self.disk.is_failing()
     }
 
     /// Whether a process runs and is not paused.
@@ -69,9 +80,22 @@ pub(crate) struct MemberClock {
     pub(crate) drift_ppm: i64,
     /// How far it has jumped.
     pub(crate) jumped_ms: u64,
+    /// How far it has jumped in leaps so small that leases count them as time.
+    pub(crate) counted_ms: u64,
 }
 
+/// A greater leap is a standstill of the member, which leases do not count.
+const STANDSTILL_MS: u64 = 1500;
+
 impl MemberClock {
+    /// It jumps ahead.
+    pub(crate) fn jump(&mut self, ms: u64) {
+        self.jumped_ms += ms;
+        if ms <= STANDSTILL_MS {
+            self.counted_ms += ms;
+        }
+    }
+
     /// What it shows, in milliseconds.
     pub(crate) fn show(&self, now: Nanos) -> u64 {
         let drift = i128::from(now) * i128::from(self.drift_ppm) / 1_000_000;

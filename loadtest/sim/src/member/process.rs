@@ -66,6 +66,22 @@ impl Part {
         Self::Peers,
         Self::Door,
     ];
+
+    /// The actor's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raft => "RaftNode",
+            Self::Wal => "WalWriter",
+            Self::Apply => "ApplyLoop",
+            Self::Mvcc => "Mvcc",
+            Self::Sealer => "Checkpointer",
+            Self::Leases => "LeaseManager",
+            Self::Compactor => "Compactor",
+            Self::Hub => "WatchHub",
+            Self::Peers => "PeerTransport",
+            Self::Door => "faces and links",
+        }
+    }
 }
 
 /// How a world's members are configured.
@@ -77,6 +93,8 @@ pub(crate) struct MemberConfig {
     pub(crate) segment_bytes: u64,
     pub(crate) scrub_records: usize,
     pub(crate) compaction: AutoCompaction,
+    /// A response of a watch that has more bytes comes in fragments, if that was wished.
+    pub(crate) fragment_bytes: usize,
 }
 
 /// raft's tick.
@@ -262,7 +280,7 @@ fn company_config(config: &MemberConfig, death: Arc<Mutex<Option<Death>>>) -> Co
         scrub: ScrubPace { records: config.scrub_records, pause: Duration::from_millis(10) },
         watch_threads: WatchThreads::Consensus,
         watch_progress: WATCH_PROGRESS,
-        watch_fragment_bytes: 2 << 20,
+        watch_fragment_bytes: config.fragment_bytes,
         version: "3.7.1".to_owned(),
         max_request_bytes: 1536 << 10,
         registry: Registry::new(),

@@ -73,6 +73,10 @@ impl Client for ScriptClient {
 
     fn retire(&mut self) {}
 
+    fn describe(&self) -> String {
+        "the script".to_owned()
+    }
+
     fn is_content(&self, _world: &World) -> bool {
         self.0.borrow().asked.is_empty()
     }

@@ -103,6 +103,7 @@ impl Stage {
             seal: SealPolicy { log_bytes: 16 << 20, entries: snapshot_count },
             segment_bytes: 64 << 10,
             scrub_records: 1000,
+            fragment_bytes: 2 << 20,
             compaction: AutoCompaction::Off,
         };
         // The middle of the delays is 1 ms.

@@ -1,8 +1,12 @@
 //! What faults do to the world.
 
+use castd_actors::sim;
+use rand::Rng;
+
 use super::World;
 use super::events::Event;
 use super::lives::Ending;
+use crate::panics;
 use crate::weather::Fault;
 
 impl World {
@@ -30,21 +34,33 @@ impl World {
                 let until = self.now + span;
                 self.on_disk(id, "disk stalled", |member| member.stalled_until = until);
             }
+            Fault::Slow(id, 1) => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.slowness = 1;
+                }
+            }
             Fault::Slow(id, times) => {
                 self.on_disk(id, "disk slow", |member| member.slowness = times.max(1));
             }
             Fault::Full(id, bytes) => self.on_disk(id, "disk full", |member| {
-                member.disk_ails = true;
+                member.full = true;
                 member.disk.limit_bytes(bytes);
             }),
             Fault::Room(id) => {
                 if let Some(member) = self.members.get_mut(&id) {
-                    member.disk_ails = false;
+                    member.full = false;
                     member.disk.lift_limit();
                 }
             }
+            Fault::Fail(id, operations) => self.on_disk(id, "disk failed", |member| {
+                member.disk.fail_after(operations);
+            }),
+            Fault::Rot(id, down) => self.rot(id, down),
+            Fault::Sluggish(id, part, times) => {
+                self.on_disk(id, "actor sluggish", |member| member.sluggish = (part, times.max(1)));
+            }
             Fault::Jump(id, ms) => {
-                self.on_disk(id, "clock jumped", |member| member.clock.jumped_ms += ms);
+                self.on_disk(id, "clock jumped", |member| member.clock.jump(ms));
             }
         }
     }
@@ -67,6 +83,42 @@ impl World {
             self.watchman.count(what);
             self.end(id, ending);
             self.after(down, Event::Start { member: id });
+        }
+    }
+
+    /// A bit turns on the disk of a member that is down. In a checkpoint it must be
+    /// found when the member starts. In the log it may look like the torn end of a write,
+    /// as the log's own text says; then the start must only not stumble over it.
+    fn rot(&mut self, id: u64, down: u64) {
+        let seed = self.chance.random();
+        let segment_bytes = self.config.segment_bytes;
+        self.end_for(id, Ending::Kill, "process killed", down);
+        let Some(member) = self.members.get_mut(&id).filter(|member| {
+            // One that is down already may have had its turn.
+            member.process.is_none() && member.whole.is_none()
+        }) else {
+            return;
+        };
+        let whole = member.disk.fork();
+        let Some(place) = member.disk.flip_bit(seed) else { return };
+        self.watchman.count("bit turned");
+        self.story.tell(self.now, || format!("m{id}: {place}"));
+        if place.starts_with("/member/snap") {
+            member.whole = Some(whole);
+            return;
+        }
+        let rotten = std::mem::replace(&mut member.disk, whole);
+        let opened = panics::caught(|| {
+            let opened = sim::open(&rotten, segment_bytes, member.identity, &member.begin, false);
+            opened.map(drop).map_err(|error| error.to_string())
+        });
+        match opened {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => self.watchman.count("damage found"),
+            Err(said) => {
+                let text = format!("m{id} stumbles over {place}: {said}");
+                self.watchman.problem("damage is found or harmless", text);
+            }
         }
     }
 

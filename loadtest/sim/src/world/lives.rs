@@ -13,6 +13,9 @@ use crate::member::{Death, HEARTBEAT, Part, Process, ProcessEnds, WATCH_PROGRESS
 use crate::panics;
 use crate::time::{MS, Nanos, SECOND};
 
+/// A member probes its links at one of so many beats of raft.
+const PROBE_BEATS: u32 = 40;
+
 /// How a process ends against its will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -48,11 +51,17 @@ impl World {
         });
         let process = match started {
             Ok(Ok(process)) => process,
-            Ok(Err(reason)) | Err(reason) => return self.cannot_start(id, reason),
+            Ok(Err(reason)) => return self.cannot_start(id, reason),
+            Err(said) => {
+                let text = format!("m{id} stumbles at its start: {said}");
+                return self.watchman.problem("a member starts again", text);
+            }
         };
         member.noted = 0;
+        member.whole = None;
         member.process = Some(process);
         self.story.tell(now, || format!("m{id} starts, life {life}"));
+        self.watchman.count("process started");
         self.begin_beats(id, life);
         self.publish_members(id);
         self.note_state(id);
@@ -66,14 +75,20 @@ impl World {
         }
     }
 
-    /// A disk that ails may keep a member from starting; it is tried again. One that
-    /// was damaged is of no use any more.
+    /// A disk that ails may keep a member from starting; it is tried again. One on which
+    /// a bit has turned is replaced by what it was before.
     fn cannot_start(&mut self, id: u64, reason: String) {
         let member = self.members.get_mut(&id).expect("only members are started");
-        if member.disk_ails {
+        let mended = member.whole.take().map(|whole| member.disk = whole).is_some();
+        let ailing = member.disk_ails();
+        if mended {
+            self.watchman.count("damage found");
+        }
+        if mended || ailing {
+            member.disk.kill();
+            self.watchman.count("start failed");
             self.story.tell(self.now, || format!("m{id} cannot start: {reason}"));
-            self.after(SECOND, Event::Start { member: id });
-            return;
+            return self.after(SECOND, Event::Start { member: id });
         }
         self.watchman.problem("a member starts again", format!("m{id} cannot start: {reason}"));
     }
@@ -109,7 +124,7 @@ impl World {
 
     /// A process has ended by itself. That is right only when its disk ails.
     fn died(&mut self, id: u64, (actor, said): &Death) {
-        let ails = self.members[&id].disk_ails;
+        let ails = self.members[&id].disk_ails();
         self.story.tell(self.now, || format!("m{id} ends: {actor}: {said}"));
         self.watchman.count("process ended by itself");
         if !ails || actor == "a panic" {
@@ -145,6 +160,9 @@ impl World {
         }
         self.wake(id);
         if !turned.did {
+            if part == Part::Mvcc {
+                self.watchman.count("store waited for room");
+            }
             self.retry(id, life, part);
         }
     }
@@ -243,6 +261,9 @@ impl World {
         });
         if beat == Beat::Raft {
             self.note_raft(id);
+            if self.chance.random_ratio(1, PROBE_BEATS) {
+                self.probe_links(id);
+            }
             self.leave_if_removed(id);
         }
         self.wake(id);
@@ -253,6 +274,7 @@ impl World {
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.process.as_ref().is_some_and(|process| process.company.is_removed()) {
             member.removed = true;
+            self.watchman.count("member removed");
             self.story.tell(self.now, || format!("m{id} was removed and stops"));
             self.end(id, Ending::Kill);
         }

@@ -6,6 +6,7 @@ mod faults;
 mod lives;
 mod network;
 mod recovery;
+mod upkeep;
 mod watchman;
 
 use std::collections::{BTreeMap, BinaryHeap};
@@ -92,7 +93,11 @@ impl World {
     pub(crate) fn add_member(&mut self, id: u64, begin: Begin) {
         let identity = Identity { cluster_id: CLUSTER, member_id: id };
         let most = self.weather.drift_ppm.max(1);
-        let clock = MemberClock { drift_ppm: self.chance.random_range(-most..=most), jumped_ms: 0 };
+        let clock = MemberClock {
+            drift_ppm: self.chance.random_range(-most..=most),
+            jumped_ms: 0,
+            counted_ms: 0,
+        };
         self.members.insert(id, Member::new(identity, begin, clock));
         let soon = self.chance.random_range(1..50) * MS;
         self.after(soon, Event::Start { member: id });
@@ -185,19 +190,18 @@ impl World {
 
     /// How long it takes until a part has its turn.
     pub(crate) fn latency(&mut self, id: u64, part: Part) -> Nanos {
+        let member = &self.members[&id];
         let chance = &mut self.chance;
-        match part {
-            Part::Wal | Part::Sealer => {
-                let member = &self.members[&id];
-                let good = match part {
-                    Part::Wal => chance.random_range(200 * US..2 * MS),
-                    _ => chance.random_range(5 * MS..100 * MS),
-                };
-                let stalled = member.stalled_until.saturating_sub(self.now);
-                stalled + good * member.slowness
-            }
+        let stalled = member.stalled_until.saturating_sub(self.now);
+        let latency = match part {
+            Part::Wal => stalled + chance.random_range(200 * US..2 * MS) * member.slowness,
+            Part::Sealer => stalled + chance.random_range(5 * MS..100 * MS) * member.slowness,
             Part::Mvcc => chance.random_range(20 * US..300 * US),
             _ => chance.random_range(5 * US..60 * US),
+        };
+        match member.sluggish {
+            (sluggish, times) if sluggish == part => latency * times,
+            _ => latency,
         }
     }
 }

@@ -220,6 +220,16 @@ impl World {
         self.reaches(id, at).is_some() && self.process(at).is_some_and(removed)
     }
 
+    /// Links that say nothing are probed now and then; who was removed learns of it so.
+    pub(super) fn probe_links(&mut self, id: u64) {
+        let Some(life) = self.process(id).map(|process| process.life) else { return };
+        let others: Vec<u64> = self.members.keys().copied().collect();
+        let stands = |to: &u64| self.stands(id, life, *to).is_some();
+        if others.iter().filter(|to| stands(to)).any(|to| self.is_removed_for(*to, id)) {
+            self.tell_removed(id, life);
+        }
+    }
+
     fn tell_removed(&mut self, id: u64, life: u16) {
         let Some(process) = self.process_mut(id, life) else { return };
         let status =
@@ -308,6 +318,7 @@ impl World {
         let way = (from, to, lane);
         let under_way = self.network.under_way.entry(way).or_default();
         if *under_way >= LANE_PARCELS {
+            self.fell_through(from, from_life, to, MS, &load);
             return self.lost(from, from_life, to);
         }
         self.watchman.sent(from, to, lane);
@@ -315,7 +326,7 @@ impl World {
         let chance = &mut self.chance;
         if chance.random_bool(weather.lost) {
             self.watchman.count("message lost");
-            return;
+            return self.fell_through(from, from_life, to, SILENCE, &load);
         }
         let copies = 1 + usize::from(chance.random_bool(weather.doubled));
         let delays: Vec<Nanos> = (0..copies).map(|_| weather.delay(chance)).collect();
@@ -324,6 +335,9 @@ impl World {
             Load::Snapshot(_, pieces) => pieces.iter().map(Bytes::len).sum::<usize>() as Nanos,
             _ => 0,
         };
+        if copies > 1 {
+            self.watchman.count("message doubled");
+        }
         for (copy, delay) in delays.into_iter().enumerate() {
             let load = if copy == 0 { load.clone() } else { load.again() };
             let mut at = self.now + delay + size * BYTE_TIME;
@@ -380,11 +394,16 @@ impl World {
         self.wake(to);
     }
 
-    /// Nobody was there for it: the link will be noticed to be broken.
-    fn swallowed(&mut self, from: u64, life: u16, to: u64, after: Nanos, load: &Load) {
+    /// Whoever sends a snapshot hears of it when it does not arrive.
+    fn fell_through(&mut self, from: u64, life: u16, to: u64, after: Nanos, load: &Load) {
         if let Load::Snapshot(..) = load {
             self.after(after, Event::SnapshotSent { from, life, to, arrived: false });
         }
+    }
+
+    /// Nobody was there for it: the link will be noticed to be broken.
+    fn swallowed(&mut self, from: u64, life: u16, to: u64, after: Nanos, load: &Load) {
+        self.fell_through(from, life, to, after, load);
         let link = self.network.links.get_mut(&(from, to));
         let Some(link) = link.filter(|link| link.life == life && !link.breaking) else { return };
         link.breaking = true;

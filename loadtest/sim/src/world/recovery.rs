@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::World;
 use super::events::Event;
+use crate::member::Part;
 
 impl World {
     /// Ends every fault: whatever is broken is whole from now on.
@@ -18,8 +19,11 @@ impl World {
             let Some(member) = self.members.get_mut(&id) else { continue };
             member.stalled_until = 0;
             member.slowness = 1;
-            member.disk_ails = false;
+            member.sluggish = (Part::Raft, 1);
+            member.full = false;
             member.disk.lift_limit();
+            // Ends no process, only the failing of the disk.
+            member.disk.kill();
             member.paused = false;
             let starts = member.process.is_none() && !member.removed;
             if starts {

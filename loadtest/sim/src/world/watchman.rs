@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use castd_actors::mvcc::{Record, Revision};
 use castd_actors::peer_transport::Lane;
-use castd_check::{Event as Change, Fingerprint, Kv, Problem};
+use castd_check::{Event as Change, Fingerprint, Kv, LEASE_KEYS, Problem};
 use raft::eraftpb::{Message, MessageType};
 
 use super::World;
 use crate::keys;
 use crate::member::Part;
+use crate::time::Nanos;
 
 /// A member's state is hashed at every so-manieth index of the log.
 const HASHED_EVERY: u64 = 16;
@@ -23,6 +24,8 @@ pub(crate) struct Watchman {
     ledger: BTreeMap<i64, Vec<Change>>,
     /// What is behind each key now, for what was before the next change.
     newest: BTreeMap<u32, Kv>,
+    /// When the deletion of a key that goes with a lease was first applied.
+    pub(crate) lease_ends: BTreeMap<u32, Nanos>,
     /// Who led in each term.
     leaders: BTreeMap<u64, u64>,
     pub(crate) fingerprints: Vec<Fingerprint>,
@@ -67,8 +70,13 @@ impl Watchman {
         self.ledger.last_key_value().map_or(1, |(revision, _)| *revision)
     }
 
+    /// Whether a key is there, as far as anybody has applied the log.
+    pub(crate) fn holds(&self, key: u32) -> bool {
+        self.newest.contains_key(&key)
+    }
+
     /// Takes note of records that a member has applied, in order.
-    fn note_records(&mut self, id: u64, records: impl Iterator<Item = Record>) {
+    fn note_records(&mut self, now: Nanos, id: u64, records: impl Iterator<Item = Record>) {
         let mut fresh: Vec<Change> = Vec::new();
         for record in records {
             let revision = record.revision.main;
@@ -84,7 +92,7 @@ impl Watchman {
                 continue;
             }
             if fresh.last().is_some_and(|last| last.revision != revision) {
-                self.enter(std::mem::take(&mut fresh));
+                self.enter(now, std::mem::take(&mut fresh));
             }
             let key = keys::number(&record.key);
             let change = keys::change(&record, self.newest.get(&key).copied());
@@ -94,11 +102,16 @@ impl Watchman {
             };
             fresh.push(change);
         }
-        self.enter(fresh);
+        self.enter(now, fresh);
     }
 
-    fn enter(&mut self, changes: Vec<Change>) {
+    fn enter(&mut self, now: Nanos, changes: Vec<Change>) {
         let Some(first) = changes.first() else { return };
+        for gone in changes.iter().filter(|change| change.now.is_none()) {
+            if gone.key >= LEASE_KEYS {
+                self.lease_ends.entry(gone.key).or_insert(now);
+            }
+        }
         let expected = self.revision() + 1;
         if first.revision != expected {
             let found = first.revision;
@@ -118,9 +131,12 @@ impl World {
         if view.revision() >= from {
             member.noted = view.revision();
             let records = view.records_from(Revision { main: from, sub: 0 });
-            self.watchman.note_records(id, records);
+            self.watchman.note_records(self.now, id, records);
         }
-        self.watchman.compacted = self.watchman.compacted.max(view.compact_revision());
+        if view.compact_revision() > self.watchman.compacted {
+            self.watchman.compacted = view.compact_revision();
+            self.watchman.count("history compacted");
+        }
         if view.applied_index() % HASHED_EVERY == 0 {
             self.take_fingerprint(id, life);
         }
