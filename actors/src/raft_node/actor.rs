@@ -131,6 +131,13 @@ impl RaftNode {
         any
     }
 
+    /// Index and term of every entry of the log that is not compacted, for who looks at
+    /// a simulated member.
+    #[cfg(feature = "sim")]
+    pub fn log_terms(&self) -> Vec<(u64, u64)> {
+        self.core.log_terms()
+    }
+
     /// Messages that wait.
     pub fn waiting(&self) -> usize {
         let requests = self.requests.as_ref().map_or(0, Outlet::waiting);

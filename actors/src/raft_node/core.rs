@@ -143,6 +143,14 @@ impl<S> RaftCore<S> {
         })
     }
 
+    /// Index and term of every entry of the log that is not compacted.
+    #[cfg(feature = "sim")]
+    pub(super) fn log_terms(&self) -> Vec<(u64, u64)> {
+        let log = &self.node.raft.raft_log;
+        let entries = log.first_index()..=log.last_index();
+        entries.filter_map(|index| Some((index, log.term(index).ok()?))).collect()
+    }
+
     /// A configuration without joint consensus.
     pub fn conf_state(voters: Vec<u64>, learners: Vec<u64>) -> ConfState {
         ConfState::from((voters, learners))

@@ -26,8 +26,9 @@ const FAULTS: [&str; 16] = [
     "process paused",
 ];
 
-/// What members come to because of it, as it is counted. There may be more.
-const STATES: [&str; 10] = [
+/// What members come to because of it, and what clients see of it, as it is counted. There
+/// may be more.
+const STATES: [&str; 16] = [
     "damage found",
     "history compacted",
     "leader elected",
@@ -38,6 +39,12 @@ const STATES: [&str; 10] = [
     "snapshot received",
     "start failed",
     "store waited for room",
+    "watch cancelled",
+    "watch compacted",
+    "watch created",
+    "watch events",
+    "watch fragment",
+    "watch progress",
 ];
 
 /// The kinds of messages that go from member to member.

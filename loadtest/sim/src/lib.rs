@@ -6,6 +6,7 @@
 //! their clients are played; everything that happens follows from the seed, and the same
 //! seed gives the same world to the byte.
 
+mod chance;
 mod clients;
 mod coverage;
 mod door;
@@ -14,6 +15,7 @@ mod member;
 mod panics;
 mod plan;
 mod run;
+pub mod script;
 mod shrink;
 mod story;
 mod time;

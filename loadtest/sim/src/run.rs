@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use castd_actors::compactor::AutoCompaction;
 use castd_actors::mvcc::SealPolicy;
-use castd_check::{Evidence, Problem, Tally, judge};
+use castd_check::{Evidence, Judgement, Problem, Tally, judge};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::chance::Chance;
 use crate::clients::{
     Historian, Holder, KeyClient, LEASES_LATE, Locker, Operator, Steward, Watcher,
 };
@@ -61,6 +62,8 @@ pub struct Outcome {
     pub seed: u64,
     /// What must not be; empty when all was well.
     pub problems: Vec<Problem>,
+    /// How much there was to judge; its problems are among the others.
+    pub judged: Judgement,
     /// When the first problem was seen, or the world ended.
     pub ended: Nanos,
     /// Events that happened.
@@ -95,7 +98,8 @@ pub fn run(settings: &Settings) -> Outcome {
     let mut plan_chance = StdRng::seed_from_u64(chance.random());
     let plan = Plan::draw(settings.profile, &mut plan_chance, settings.span, members);
     let story = Story::new(settings.verbose);
-    let mut world = World::new(chance.random(), config, plan.weather.clone(), story);
+    let mut world =
+        World::new(Chance::seeded(chance.random()), config, plan.weather.clone(), story);
     world.found(members);
     arrange(&mut world, &plan.faults, &settings.without);
     add_clients(&mut world, &mut chance, settings.profile, members);
@@ -184,11 +188,13 @@ fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcom
     ];
     world.watchman.counts.extend(held.map(|(what, count)| (what, count as u64)));
     let mut problems = std::mem::take(&mut world.watchman.problems);
-    problems.extend(judge(&evidence).problems);
+    let mut judged = judge(&evidence);
+    problems.append(&mut judged.problems);
     let lines: Vec<String> = evidence.records.operations.iter().map(ToString::to_string).collect();
     Outcome {
         seed: settings.seed,
         problems,
+        judged,
         ended: world.now,
         steps: world.steps,
         calls: evidence.records.tally,

@@ -2,7 +2,6 @@
 //! and go.
 
 use rand::Rng;
-use rand::rngs::StdRng;
 
 use crate::member::Part;
 use crate::time::{MS, Nanos, US};
@@ -25,20 +24,18 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
+    /// Nothing is lost, and clocks are right.
+    pub(crate) fn calm() -> Self {
+        Self { lost: 0.0, doubled: 0.0, reordered: 0.0, delay_max: MS, delayed: 0.0, drift_ppm: 0 }
+    }
+
     /// The same world, without losses and delays.
     pub(crate) fn mended(&self) -> Self {
-        Self {
-            lost: 0.0,
-            doubled: 0.0,
-            reordered: 0.0,
-            delay_max: MS,
-            delayed: 0.0,
-            drift_ppm: self.drift_ppm,
-        }
+        Self { drift_ppm: self.drift_ppm, ..Self::calm() }
     }
 
     /// How long a parcel is on its way.
-    pub(crate) fn delay(&self, chance: &mut StdRng) -> Nanos {
+    pub(crate) fn delay(&self, chance: &mut impl Rng) -> Nanos {
         let delay = chance.random_range(50 * US..self.delay_max.max(100 * US));
         if self.delayed > 0.0 && chance.random_bool(self.delayed) { 10 * delay } else { delay }
     }

@@ -7,7 +7,7 @@ fn settings(seed: u64, profile: Profile) -> Settings {
 }
 
 fn in_a_thread(settings: Settings) -> Outcome {
-    std::thread::spawn(move || run(&settings)).join().unwrap()
+    std::thread::spawn(move || run(&settings)).join().expect("a world goes on")
 }
 
 fn assert_same(one: &Outcome, other: &Outcome) {

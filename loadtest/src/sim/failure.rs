@@ -226,6 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_come_again_is_told() {
+        let settings =
+            Settings { span: castd_sim::SECOND, ..Settings::new(1, castd_sim::Profile::Quiet) };
+        let mut finished = Finished::run(settings);
+        let problem = Problem::new("made up", "it is\nnot there");
+        finished.outcome.as_mut().unwrap().problems.push(problem.clone());
+        assert!(finished.fails());
+        let failure = examine(finished, 0, true);
+        assert_eq!(failure.problems.len(), 2, "{failure}");
+        assert_eq!(failure.problems[0].promise, "a seed is a world");
+        assert_eq!(failure.problems[1], problem);
+        assert_eq!(failure.replay, "loadtest sim --seed 1 --profile quiet --span 1 --verbose");
+        assert!(failure.to_string().contains("\n              not there\n"), "{failure}");
+    }
+
+    #[test]
     fn a_panic_has_its_command_too() {
         let settings = Settings::new(5, castd_sim::Profile::Wild);
         let failure = panicked(&settings, "oh".to_owned());

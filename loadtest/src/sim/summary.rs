@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use castd_check::Judgement;
 use castd_sim::{Counts, Coverage, Nanos, Profile};
 use serde::Serialize;
 
@@ -14,7 +15,12 @@ use crate::report::row;
 
 /// Columns in which counts are printed, and how wide their names are.
 const COLUMNS: usize = 3;
-const NAME_WIDTH: usize = 23;
+const NAME_WIDTH: usize = 26;
+/// Names of what was not seen in a line.
+const NAMES: usize = 5;
+/// What there is to be seen, one and many.
+const SORTS: [(&str, &str); 4] =
+    [("fault", "faults"), ("state", "states"), ("message", "messages"), ("actor", "actors")];
 
 /// What became of the clients' calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -22,6 +28,29 @@ struct Operations {
     ok: u64,
     failed: u64,
     unknown: u64,
+}
+
+/// What was held against what must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Judged {
+    operations: u64,
+    range_reads: u64,
+    events_stored: u64,
+    events_watched: u64,
+    leases: u64,
+    /// Keys whose operations were too many to search all their orders.
+    undecided_keys: u64,
+}
+
+impl Judged {
+    fn add(&mut self, world: &Judgement) {
+        self.operations += world.operations;
+        self.range_reads += world.range_reads;
+        self.events_stored += world.events;
+        self.events_watched += world.watched;
+        self.leases += world.leases;
+        self.undecided_keys += world.undecided;
+    }
 }
 
 /// All worlds together.
@@ -45,6 +74,7 @@ pub(super) struct Summary {
     /// Events that happened.
     steps: u64,
     operations: Operations,
+    judged: Judged,
     faults: Counts,
     states: Counts,
     messages: Counts,
@@ -78,6 +108,7 @@ impl Summary {
             ratio_of_one_core: 0.0,
             steps: 0,
             operations: Operations::default(),
+            judged: Judged::default(),
             faults: Counts::new(),
             states: Counts::new(),
             messages: Counts::new(),
@@ -101,6 +132,7 @@ impl Summary {
         self.operations.ok += outcome.calls.ok;
         self.operations.failed += outcome.calls.failed;
         self.operations.unknown += outcome.calls.unknown;
+        self.judged.add(&outcome.judged);
         self.coverage.add(outcome);
         // Worlds end in any order: the sum does not tell.
         let own = (outcome.digest ^ outcome.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -138,41 +170,70 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seeds, seeds_wanted, from, digest, .. } = self;
-        match seeds == seeds_wanted {
-            true => writeln!(out, "\n{seeds} seeds from {from} on")?,
-            false => writeln!(out, "\n{seeds} of {seeds_wanted} seeds from {from} on")?,
+        match (seeds, seeds_wanted) {
+            (1, 1) => writeln!(out, "seed {from}")?,
+            (ran, wanted) if ran == wanted => writeln!(out, "{seeds} seeds from {from} on")?,
+            _ => writeln!(out, "{seeds} of {seeds_wanted} seeds from {from} on")?,
         }
         let worlds = self.worlds.iter().filter(|(_, worlds)| **worlds > 0);
         let worlds: Vec<String> = worlds.map(|(name, worlds)| format!("{worlds} {name}")).collect();
         row(out, "worlds", worlds.join(", "))?;
-        row(out, "virtual time", format!("{:.2} h, {} events", self.virtual_hours, self.steps))?;
-        row(out, "real time", format!("{:.1} s, {:.0}:1", self.real_seconds, self.ratio))?;
-        let cpu = format!("{:.1} s, {:.0}:1 on one core", self.cpu_seconds, self.ratio_of_one_core);
-        row(out, "CPU time", cpu)?;
+        let lived = span(seconds(self.virtual_time));
+        row(out, "virtual time", format!("{lived}, {} events", self.steps))?;
+        row(out, "real time", format!("{}, {:.0}:1", span(self.real_seconds), self.ratio))?;
+        let (cpu, ratio) = (span(self.cpu_seconds), self.ratio_of_one_core);
+        row(out, "CPU time", format!("{cpu}, {ratio:.0}:1 on one core"))?;
         let Operations { ok, failed, unknown } = self.operations;
         row(out, "operations", format!("{ok} ok, {failed} failed, {unknown} unknown"))?;
+        self.write_judged(out)?;
         row(out, "digest", digest)?;
         table(out, "faults", &self.faults)?;
-        table(out, "members", &self.states)?;
+        table(out, "states", &self.states)?;
         table(out, "messages", &self.messages)?;
         table(out, "turns", &self.turns)?;
-        self.write_missing(out)?;
+        if self.seeds > 1 {
+            self.write_missing(out)?;
+        }
         writeln!(out, "  {}", self.verdict())
     }
 }
 
 impl Summary {
+    fn write_judged(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Judged { operations, range_reads, events_watched, leases, undecided_keys, .. } =
+            self.judged;
+        let undecided = match undecided_keys {
+            0 => String::new(),
+            keys => format!("; {keys} keys UNDECIDED"),
+        };
+        let text = format!(
+            "{operations} operations, {range_reads} reads of ranges, \
+             {events_watched} watched events, {leases} leases{undecided}"
+        );
+        row(out, "judged", text)
+    }
+
     fn write_missing(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut name = "never seen";
-        for sort in ["fault", "state", "message", "actor"] {
+        for (sort, plural) in SORTS {
             let of_sort = self.missing.iter().filter(|(other, _)| *other == sort);
             let names: Vec<&str> = of_sort.map(|(_, name)| *name).collect();
-            if !names.is_empty() {
-                row(out, name, format!("{sort}: {}", names.join(", ")))?;
+            for (number, names) in names.chunks(NAMES).enumerate() {
+                let what = if number == 0 { plural } else { "" };
+                row(out, name, format!("{what:<9} {}", names.join(", ")))?;
                 name = "";
             }
         }
         Ok(())
+    }
+}
+
+/// A time for people.
+fn span(seconds: f64) -> String {
+    match seconds {
+        ..120.0 => format!("{seconds:.1} s"),
+        120.0..7200.0 => format!("{:.1} min", seconds / 60.0),
+        _ => format!("{:.2} h", seconds / 3600.0),
     }
 }
 
@@ -182,12 +243,58 @@ fn table(out: &mut fmt::Formatter<'_>, name: &str, counts: &Counts) -> fmt::Resu
     if seen.is_empty() {
         return row(out, name, "none");
     }
+    let width = seen.iter().map(|(_, times)| times.to_string().len()).max().unwrap_or(0);
     let lines = seen.len().div_ceil(COLUMNS);
     for line in 0..lines {
         let cells = seen.iter().skip(line).step_by(lines);
         let cells: Vec<String> =
-            cells.map(|(name, times)| format!("{times:>10} {name:<NAME_WIDTH$}")).collect();
+            cells.map(|(name, times)| format!("{times:>width$} {name:<NAME_WIDTH$}")).collect();
         row(out, if line == 0 { name } else { "" }, cells.concat().trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn summary(words: &str) -> Summary {
+        let cli = Cli::parse_from(words.split(' '));
+        let Command::Sim(args) = cli.command else { panic!("{words}") };
+        let work = Work::new(&args).unwrap();
+        let mut summary = Summary::new(&work);
+        work.seeds.clone().for_each(|seed| summary.add(&Finished::run(work.settings(seed))));
+        summary.finish(Duration::from_secs(1), Duration::from_secs(2));
+        summary
+    }
+
+    #[test]
+    fn all_worlds_are_summed_up() {
+        let both = summary("loadtest sim --seeds 2 --from 3 --profile quiet --span 1");
+        let [one, other] = [3, 4]
+            .map(|seed| summary(&format!("loadtest sim --seed {seed} --profile quiet --span 1")));
+        assert_eq!(both.steps, one.steps + other.steps);
+        assert_eq!(both.operations.ok, one.operations.ok + other.operations.ok);
+        assert_eq!(both.faults["power cut"], 0);
+        assert_eq!(both.turns["RaftNode"], one.turns["RaftNode"] + other.turns["RaftNode"]);
+        assert!(both.missing.contains(&("fault", "power cut")), "{:?}", both.missing);
+        assert!(!both.missing.contains(&("message", "Append")), "{:?}", both.missing);
+        assert!((both.ratio - 2.0 * both.ratio_of_one_core).abs() < 1e-9);
+        assert!((both.virtual_hours * 3600.0 - both.ratio).abs() < 1e-9);
+        let text = both.to_string();
+        for part in ["2 seeds from 3 on", "2 quiet", "never seen", "all promises held"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!one.to_string().contains("never seen"), "{one}");
+    }
+
+    #[test]
+    fn times_for_people() {
+        assert_eq!(span(3.26), "3.3 s");
+        assert_eq!(span(600.0), "10.0 min");
+        assert_eq!(span(36_000.0), "10.00 h");
+    }
 }

@@ -103,3 +103,48 @@ fn duration(span: Nanos) -> String {
 pub(super) fn seconds(span: Nanos) -> f64 {
     Duration::from_nanos(span).as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests {
+    use castd_sim::Profile;
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn work(words: &str) -> Work {
+        let cli = Cli::parse_from(words.split(' '));
+        let Command::Sim(args) = cli.command else { panic!("{words}") };
+        Work::new(&args).unwrap()
+    }
+
+    /// The command that is told gives the very settings it was made of.
+    #[test]
+    fn a_command_is_its_settings() {
+        let commands = [
+            "loadtest sim --seed 17 --verbose",
+            "loadtest sim --seed 17 --profile disk --verbose",
+            "loadtest sim --seed 18446744073709551614 --without 0-4,7 --span 6.2 --verbose",
+            "loadtest sim --seed 0 --profile wild --span 0.100000001 --verbose",
+        ];
+        for words in commands {
+            let work = work(words);
+            let settings = work.settings(work.seeds.start);
+            assert!(settings.verbose && !work.shrinks, "{words}");
+            assert_eq!(command(&settings), words);
+        }
+        let settings = work(commands[2]).settings(3);
+        assert_eq!(settings.without, [0, 1, 2, 3, 4, 7].into());
+        assert_eq!((settings.span, settings.profile), (62 * SECOND / 10, Profile::Membership));
+    }
+
+    #[test]
+    fn seeds_and_threads() {
+        let work = work("loadtest sim --seeds 1k --from 5 --jobs 3");
+        assert_eq!((work.seeds.clone(), work.count(), work.jobs), (5..1005, 1000, 3));
+        assert!(work.shrinks);
+        assert_eq!(self::work("loadtest sim --seeds 2 --jobs 9").jobs, 2);
+        assert!(!self::work("loadtest sim --seeds 2 --no-shrink").shrinks);
+        assert!(!self::work("loadtest sim --seed 2 --without 1").shrinks);
+    }
+}

@@ -7,4 +7,6 @@ mod empty;
 #[cfg(test)]
 mod etcd;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod support;

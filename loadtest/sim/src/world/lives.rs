@@ -28,7 +28,8 @@ pub(crate) enum Ending {
 impl World {
     /// A member's process starts over what its disk holds.
     pub(super) fn start(&mut self, id: u64) {
-        let seed = self.chance.random();
+        let lives = self.members.get(&id).map_or(0, |member| member.lives);
+        let seed = self.chance.seed_of_life(id, lives + 1);
         let (now, config) = (self.now, self.config);
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.process.is_some() || member.removed {

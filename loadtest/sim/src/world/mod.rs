@@ -14,14 +14,15 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use castd_actors::company::Begin;
 use castd_actors::{ClusterState, Identity, MemberInfo};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 
 use self::calls::Calls;
 pub(crate) use self::events::Event;
 use self::events::Moment;
+pub(crate) use self::lives::Ending;
 use self::network::Network;
 pub(crate) use self::watchman::Watchman;
+use crate::chance::Chance;
 use crate::clients::Client;
 use crate::member::{Member, MemberClock, MemberConfig, Part};
 use crate::story::Story;
@@ -37,7 +38,7 @@ pub(crate) struct World {
     line: BinaryHeap<Moment>,
     sequence: u64,
     /// Decides what takes how long, and what is lost.
-    pub(crate) chance: StdRng,
+    pub(crate) chance: Chance,
     pub(crate) config: MemberConfig,
     pub(crate) members: BTreeMap<u64, Member>,
     pub(crate) network: Network,
@@ -53,13 +54,18 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A world whose first members are about to start.
-    pub(crate) fn new(seed: u64, config: MemberConfig, weather: Weather, story: Story) -> Self {
+    /// A world without members.
+    pub(crate) fn new(
+        chance: Chance,
+        config: MemberConfig,
+        weather: Weather,
+        story: Story,
+    ) -> Self {
         Self {
             now: 0,
             line: BinaryHeap::new(),
             sequence: 0,
-            chance: StdRng::seed_from_u64(seed),
+            chance,
             config,
             members: BTreeMap::new(),
             network: Network::default(),

@@ -21,6 +21,7 @@ use super::ambush::{self, Ambush};
 use super::events::Event;
 use crate::door::Done;
 use crate::member::HEARTBEAT;
+use crate::story::Story;
 use crate::time::{MS, Nanos, SECOND, US};
 
 /// Parcels of a lane that may be on their way.
@@ -89,6 +90,14 @@ enum Load {
 }
 
 impl Load {
+    /// Tells what of it does not arrive.
+    fn tell_lost(&self, now: Nanos, story: &mut Story) {
+        let Self::Messages(messages) = self else { return };
+        for (_, message) in messages.iter() {
+            story.lost(now, || decode(message));
+        }
+    }
+
     /// What of it may come a second time.
     fn again(&self) -> Self {
         match self {
@@ -368,6 +377,7 @@ impl World {
         *under_way = under_way.saturating_sub(1);
         if self.network.cut.contains(&(from, to)) {
             self.watchman.count("message cut off");
+            parcel.load.tell_lost(self.now, &mut self.story);
             return self.swallowed(from, from_life, to, SILENCE, &parcel.load);
         }
         let Some(member) = self.members.get(&to) else { return };

@@ -1,11 +1,11 @@
 //! One watch of a stream: what it was asked for, and what it has told.
 
+use crate::chance::Chance;
 use castd_check::{Asked, Event, Key, LEASE_KEYS, Response, Stretch};
 use castd_proto::etcdserverpb::watch_create_request::FilterType;
 use castd_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use castd_proto::mvccpb::event::EventType;
 use rand::Rng;
-use rand::rngs::StdRng;
 
 use crate::keys;
 
@@ -51,7 +51,7 @@ pub(super) enum Heard {
 
 impl Watch {
     /// Draws one, of the keys below `keys` and of a history up to `revision`.
-    pub(super) fn draw(number: u32, chance: &mut StdRng, keys: Key, revision: i64) -> Self {
+    pub(super) fn draw(number: u32, chance: &mut Chance, keys: Key, revision: i64) -> Self {
         let keys = match chance.random_range(0..10) {
             0..4 => 0..=Key::MAX,
             4..6 => LEASE_KEYS..=Key::MAX,
