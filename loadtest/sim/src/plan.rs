@@ -95,6 +95,7 @@ struct Rates {
     fail: u32,
     rot: u32,
     sluggish: u32,
+    ambush: u32,
 }
 
 impl Plan {
@@ -150,6 +151,7 @@ fn rates(profile: Profile, chance: &mut StdRng) -> Rates {
             fail: rate(30),
             rot: rate(20),
             sluggish: rate(50),
+            ambush: rate(100),
         },
         Profile::Disk => Rates {
             kill: rate(100),
@@ -188,6 +190,7 @@ impl Rates {
             self.fail,
             self.rot,
             self.sluggish,
+            self.ambush,
         ];
         let mut faults = Vec::new();
         for (kind, rate) in kinds.into_iter().enumerate() {
@@ -223,6 +226,7 @@ fn fault(kind: usize, chance: &mut StdRng, at: Nanos, span: Nanos, members: u64)
         8 => (Fault::Jump(id, chance.random_range(1..5_000)), None),
         9 => (Fault::Fail(id, chance.random_range(0..20)), None),
         10 => (Fault::Rot(id, length), None),
+        12 => (Fault::Ambush(chance.random_range(SECOND..4 * SECOND)), until(Fault::Disperse)),
         _ => {
             let part = Part::ALL[chance.random_range(0..Part::ALL.len())];
             let times = chance.random_range(10..10_000);

@@ -74,6 +74,11 @@ pub(crate) enum Fault {
     Rot(u64, Nanos),
     /// An actor's turns take so many times longer.
     Sluggish(u64, Part, u64),
+    /// The leader's process is killed and starts again after a time, and whoever gives
+    /// another one its vote is killed right after; who got it is cut off.
+    Ambush(Nanos),
+    /// Nobody lies in wait any more, and who was cut off for it is heard again.
+    Disperse,
     /// The clock jumps ahead by so many milliseconds.
     Jump(u64, u64),
 }

@@ -59,6 +59,8 @@ impl World {
             Fault::Sluggish(id, part, times) => {
                 self.on_disk(id, "actor sluggish", |member| member.sluggish = (part, times.max(1)));
             }
+            Fault::Ambush(down) => self.lie_in_wait(down),
+            Fault::Disperse => self.disperse(),
             Fault::Jump(id, ms) => {
                 self.on_disk(id, "clock jumped", |member| member.clock.jump(ms));
             }
@@ -77,7 +79,7 @@ impl World {
         }
     }
 
-    fn end_for(&mut self, id: u64, ending: Ending, what: &'static str, down: u64) {
+    pub(super) fn end_for(&mut self, id: u64, ending: Ending, what: &'static str, down: u64) {
         let running = self.members.get(&id).is_some_and(|member| member.process.is_some());
         if running {
             self.watchman.count(what);

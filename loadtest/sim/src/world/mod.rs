@@ -1,5 +1,6 @@
 //! The world: members, network, clients, and one line of events in virtual time.
 
+mod ambush;
 mod calls;
 mod events;
 mod faults;

@@ -17,6 +17,7 @@ use rand::Rng;
 use tokio::sync::oneshot;
 
 use super::World;
+use super::ambush::{self, Ambush};
 use super::events::Event;
 use crate::door::Done;
 use crate::member::HEARTBEAT;
@@ -64,6 +65,8 @@ pub(crate) struct Network {
     under_way: BTreeMap<(u64, u64, Lane), usize>,
     asks: BTreeMap<u64, (u64, u64, oneshot::Sender<Result<Answer, Error>>)>,
     asked: u64,
+    /// See [`Ambush`].
+    pub(super) ambush: Ambush,
 }
 
 /// Something on its way from one process to another.
@@ -420,6 +423,7 @@ impl World {
                     self.watchman.message(message);
                     self.story.message(self.now, message);
                 }
+                let gists: Vec<_> = messages.iter().filter_map(ambush::gist).collect();
                 let Some(process) = self.process_mut(to, to_life) else { return };
                 let inbound = RaftInbound::Step(messages);
                 if let Err(Refused::Full(_)) = process.peers.edges.raft.try_send(inbound) {
@@ -427,6 +431,7 @@ impl World {
                     *self.network.under_way.entry((from, to, lane)).or_default() += 1;
                     self.after(MS, Event::Arrive(Box::new(parcel)));
                 }
+                self.spring(&gists);
             }
             Load::Snapshot(message, pieces) => {
                 let (message, pieces) = (decode(message), Arc::clone(pieces));

@@ -11,6 +11,7 @@ impl World {
     pub(crate) fn mend(&mut self) {
         self.story.tell(self.now, || "== everything is mended".to_owned());
         self.calm_since = Some(self.now);
+        self.disperse();
         self.network.cut.clear();
         self.network.cut_off.clear();
         self.weather = self.weather.mended();
