@@ -218,7 +218,15 @@ fn config(chance: &mut StdRng) -> MemberConfig {
         },
         segment_bytes: chance.random_range(4..16) * 4096,
         scrub_records: chance.random_range(10..200),
-        compaction: AutoCompaction::Off,
+        compaction: compaction(chance),
         fragment_bytes: chance.random_range(1..32) << 10,
+    }
+}
+
+fn compaction(chance: &mut StdRng) -> AutoCompaction {
+    match chance.random_range(0..10) {
+        0..6 => AutoCompaction::Off,
+        6..9 => AutoCompaction::Revision { retention: chance.random_range(20..500) },
+        _ => AutoCompaction::Periodic { retention_ms: chance.random_range(1000..5000) },
     }
 }
