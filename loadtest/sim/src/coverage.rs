@@ -65,7 +65,7 @@ const STATES: [&str; 32] = [
 ];
 
 /// The kinds of messages that go from member to member.
-const MESSAGES: [&str; 14] = [
+const MESSAGES: [&str; 13] = [
     "Append",
     "AppendResponse",
     "Heartbeat",
@@ -79,7 +79,6 @@ const MESSAGES: [&str; 14] = [
     "RequestVoteResponse",
     "Snapshot",
     "TimeoutNow",
-    "TransferLeader",
 ];
 
 /// Things of one sort by name, and how often each was seen.

@@ -87,7 +87,7 @@ pub(crate) enum Done {
     /// A client's call.
     Call(CallId, Result<Reply, Error>),
     /// The state that goes with a snapshot message.
-    Export(Message, Result<Export, Error>),
+    Export(Box<(Message, Result<Export, Error>)>),
     /// What another member asked.
     Answered { to: u64, question: u64, answer: Result<Answer, Error> },
     /// Nothing that anybody waits for.

@@ -41,7 +41,7 @@ pub(crate) enum Event {
     /// The sender of a snapshot learns what became of it.
     SnapshotSent { from: u64, life: u16, to: u64, arrived: bool },
     /// Nobody answered a member's question in time.
-    Unanswered { member: u64, life: u16, question: u64 },
+    Unanswered { member: u64, question: u64 },
     /// A client's call reaches a member.
     Request { call: CallId, member: u64, request: Box<Request> },
     /// A client hears what became of its call.

@@ -131,9 +131,11 @@ impl World {
         }
     }
 
-    fn resume(&mut self, id: u64) {
+    /// A member that stands still goes on.
+    pub(super) fn resume(&mut self, id: u64) {
         if let Some(member) = self.members.get_mut(&id) {
             member.paused = false;
+            self.release(id);
             self.wake(id);
         }
     }

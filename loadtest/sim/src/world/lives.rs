@@ -51,7 +51,7 @@ impl World {
         });
         let process = match started {
             Ok(Ok(process)) => process,
-            Ok(Err(reason)) => return self.cannot_start(id, reason),
+            Ok(Err(reason)) => return self.cannot_start(id, &reason),
             Err(said) => {
                 let text = format!("m{id} stumbles at its start: {said}");
                 return self.watchman.problem("a member starts again", text);
@@ -77,7 +77,7 @@ impl World {
 
     /// A disk that ails may keep a member from starting; it is tried again. One on which
     /// a bit has turned is replaced by what it was before.
-    fn cannot_start(&mut self, id: u64, reason: String) {
+    fn cannot_start(&mut self, id: u64, reason: &str) {
         let member = self.members.get_mut(&id).expect("only members are started");
         let mended = member.whole.take().map(|whole| member.disk = whole).is_some();
         let ailing = member.disk_ails();
@@ -170,7 +170,7 @@ impl World {
     fn done(&mut self, id: u64, life: u16, done: Done) {
         match done {
             Done::Call(call, outcome) => self.call_done(id, call, outcome),
-            Done::Export(message, export) => self.send_snapshot(id, message, export),
+            Done::Export(exported) => self.send_snapshot(id, exported.0, exported.1),
             Done::Answered { to, question, answer } => {
                 self.send_answer(id, life, to, question, answer);
             }
@@ -304,6 +304,7 @@ impl World {
         }
         member.paused = false;
         drop(process);
+        self.release(id);
         self.links_of(id, life);
         self.calls_lost(id, life);
     }

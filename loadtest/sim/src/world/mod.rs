@@ -156,9 +156,7 @@ impl World {
             Event::SnapshotSent { from, life, to, arrived } => {
                 self.snapshot_sent(from, life, to, arrived);
             }
-            Event::Unanswered { member, life, question } => {
-                self.unanswered(member, life, question);
-            }
+            Event::Unanswered { member, question } => self.unanswered(member, question),
             Event::Request { call, member, request } => self.request(call, member, *request),
             Event::Answer { call, outcome } => self.answer(call, *outcome),
             Event::Client { client, token } => self.with_client(client, |client, world, number| {

@@ -52,6 +52,14 @@ struct Link {
     trying: bool,
 }
 
+/// A question of one member to another.
+#[derive(Debug)]
+struct Ask {
+    from: u64,
+    to: u64,
+    reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
 /// All links, and where nothing gets through.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
@@ -63,13 +71,16 @@ pub(crate) struct Network {
     /// When the last parcel of a lane arrives.
     last: BTreeMap<(u64, u64, Lane), Nanos>,
     under_way: BTreeMap<(u64, u64, Lane), usize>,
-    asks: BTreeMap<u64, (u64, u64, oneshot::Sender<Result<Answer, Error>>)>,
+    asks: BTreeMap<u64, Ask>,
     asked: u64,
+    /// What has arrived at members that stand still.
+    held: BTreeMap<u64, Vec<Parcel>>,
     /// See [`Ambush`].
     pub(super) ambush: Ambush,
 }
 
 /// Something on its way from one process to another.
+#[derive(Debug)]
 pub(crate) struct Parcel {
     from: u64,
     from_life: u16,
@@ -79,7 +90,7 @@ pub(crate) struct Parcel {
     load: Load,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Load {
     /// Encoded raft messages, and whether each may come twice.
     Messages(Arc<[(bool, Bytes)]>),
@@ -124,7 +135,7 @@ impl World {
                     PeerMessage::Members(_) | PeerMessage::Notice(_) => {}
                     PeerMessage::Ask { to, question, reply } => {
                         self.network.asked += 1;
-                        self.network.asks.insert(self.network.asked, (id, to, reply));
+                        self.network.asks.insert(self.network.asked, Ask { from: id, to, reply });
                         let asked = self.network.asked;
                         self.line_question(id, life, to, asked, question);
                         return self.take_peer_messages(id);
@@ -134,7 +145,7 @@ impl World {
         }
         self.meet(id, life);
         for ((to, lane), messages) in outgoing {
-            self.send(id, life, to, lane, Load::Messages(messages.into()));
+            self.send(id, life, to, lane, &Load::Messages(messages.into()));
         }
         for message in snapshots {
             self.export(id, life, message);
@@ -143,13 +154,13 @@ impl World {
 
     fn line_question(&mut self, id: u64, life: u16, to: u64, asked: u64, question: Question) {
         if self.stands(id, life, to).is_none() {
-            if let Some((_, _, reply)) = self.network.asks.remove(&asked) {
+            if let Some(Ask { reply, .. }) = self.network.asks.remove(&asked) {
                 let _ = reply.send(Err(Error::NoLeader));
             }
             return;
         }
-        self.send(id, life, to, Lane::Urgent, Load::Question(asked, question));
-        self.after(ASK_TIMEOUT, Event::Unanswered { member: id, life, question: asked });
+        self.send(id, life, to, Lane::Urgent, &Load::Question(asked, question));
+        self.after(ASK_TIMEOUT, Event::Unanswered { member: id, question: asked });
     }
 
     /// Links to all members that the process knows, and to no others.
@@ -274,11 +285,11 @@ impl World {
             .network
             .asks
             .iter()
-            .filter(|(_, (asker, asked, _))| (*asker, *asked) == (from, to))
+            .filter(|(_, ask)| (ask.from, ask.to) == (from, to))
             .map(|(ask, _)| *ask)
             .collect();
         for ask in lost {
-            self.unanswered(from, life, ask);
+            self.unanswered(from, ask);
         }
         let pause = self.chance.random_range(50 * MS..SECOND);
         self.after(pause, Event::Connect { from, life, to });
@@ -291,7 +302,7 @@ impl World {
             .network
             .asks
             .iter()
-            .filter(|(_, (asker, ..))| *asker == id)
+            .filter(|(_, ask)| ask.from == id)
             .map(|(ask, _)| *ask)
             .collect();
         for ask in gone {
@@ -314,14 +325,14 @@ impl World {
     }
 
     /// Sends something, or loses it.
-    fn send(&mut self, from: u64, from_life: u16, to: u64, lane: Lane, load: Load) {
+    fn send(&mut self, from: u64, from_life: u16, to: u64, lane: Lane, load: &Load) {
         let Some(to_life) = self.stands(from, from_life, to) else {
             return self.lost(from, from_life, to);
         };
         let way = (from, to, lane);
         let under_way = self.network.under_way.entry(way).or_default();
         if *under_way >= LANE_PARCELS {
-            self.fell_through(from, from_life, to, MS, &load);
+            self.fell_through(from, from_life, to, MS, load);
             return self.lost(from, from_life, to);
         }
         self.watchman.sent(from, to, lane);
@@ -329,12 +340,12 @@ impl World {
         let chance = &mut self.chance;
         if chance.random_bool(weather.lost) {
             self.watchman.count("message lost");
-            return self.fell_through(from, from_life, to, SILENCE, &load);
+            return self.fell_through(from, from_life, to, SILENCE, load);
         }
         let copies = 1 + usize::from(chance.random_bool(weather.doubled));
         let delays: Vec<Nanos> = (0..copies).map(|_| weather.delay(chance)).collect();
         let reorders = weather.reordered > 0.0 && chance.random_bool(weather.reordered);
-        let size = match &load {
+        let size = match load {
             Load::Snapshot(_, pieces) => pieces.iter().map(Bytes::len).sum::<usize>() as Nanos,
             _ => 0,
         };
@@ -385,10 +396,9 @@ impl World {
             return self.swallowed(from, from_life, to, MS, &parcel.load);
         }
         if member.paused {
-            // It waits in the kernel's buffers.
+            // It waits in the kernel's buffers, and the lane is that much fuller.
             *self.network.under_way.entry((from, to, lane)).or_default() += 1;
-            self.after(5 * MS, Event::Arrive(Box::new(parcel)));
-            return;
+            return self.network.held.entry(to).or_default().push(parcel);
         }
         if self.is_removed_for(to, from) {
             return self.tell_removed(from, from_life);
@@ -401,6 +411,13 @@ impl World {
     fn fell_through(&mut self, from: u64, life: u16, to: u64, after: Nanos, load: &Load) {
         if let Load::Snapshot(..) = load {
             self.after(after, Event::SnapshotSent { from, life, to, arrived: false });
+        }
+    }
+
+    /// A member goes on, or has ended: what came meanwhile is before it.
+    pub(super) fn release(&mut self, id: u64) {
+        for parcel in self.network.held.remove(&id).unwrap_or_default() {
+            self.arrive(parcel);
         }
     }
 
@@ -447,7 +464,7 @@ impl World {
                 });
             }
             Load::Answer(question, answer) => {
-                if let Some((_, _, reply)) = self.network.asks.remove(question) {
+                if let Some(Ask { reply, .. }) = self.network.asks.remove(question) {
                     let _ = reply.send(answer.clone());
                 }
             }
@@ -480,9 +497,9 @@ impl World {
         self.wake(from);
     }
 
-    pub(super) fn unanswered(&mut self, id: u64, life: u16, question: u64) {
-        let _ = life;
-        if let Some((_, _, reply)) = self.network.asks.remove(&question) {
+    /// Nobody has answered a member's question.
+    pub(super) fn unanswered(&mut self, id: u64, question: u64) {
+        if let Some(Ask { reply, .. }) = self.network.asks.remove(&question) {
             let _ = reply.send(Err(Error::Timeout));
         }
         self.wake(id);
@@ -494,7 +511,7 @@ impl World {
         let source = Arc::clone(&process.peers.edges.snapshots);
         process.tasks.push(async move {
             let export = source.export().await;
-            Done::Export(message, export)
+            Done::Export(Box::new((message, export)))
         });
     }
 
@@ -514,7 +531,7 @@ impl World {
             Ok(export) if self.stands(id, life, to).is_some() => {
                 let pieces: Vec<Bytes> = export.into_pieces(PIECE_BYTES).collect();
                 let message = message.encode_to_vec().into();
-                self.send(id, life, to, Lane::Snapshot, Load::Snapshot(message, pieces.into()));
+                self.send(id, life, to, Lane::Snapshot, &Load::Snapshot(message, pieces.into()));
             }
             _ => self.after(MS, Event::SnapshotSent { from: id, life, to, arrived: false }),
         }
@@ -528,7 +545,7 @@ impl World {
         question: u64,
         answer: Result<Answer, Error>,
     ) {
-        self.send(id, life, to, Lane::Urgent, Load::Answer(question, answer));
+        self.send(id, life, to, Lane::Urgent, &Load::Answer(question, answer));
     }
 
     /// The members a process starts with are its links' first.

@@ -25,7 +25,6 @@ impl World {
             member.disk.lift_limit();
             // Ends no process, only the failing of the disk.
             member.disk.kill();
-            member.paused = false;
             if let Some(process) = &mut member.process {
                 // A turn that was far off, when all was slow, is not waited for.
                 process.arranged.clear();
@@ -34,7 +33,7 @@ impl World {
             if starts {
                 self.after(0, Event::Start { member: id });
             }
-            self.wake(id);
+            self.resume(id);
         }
     }
 
