@@ -149,7 +149,9 @@ impl Store {
 
     /// Ends loading.
     pub(super) fn loaded(&mut self, revision: i64, compact_revision: i64) {
-        self.revision = self.revision.max(revision);
+        if !is_planted(Planted::RevisionForgotten) {
+            self.revision = self.revision.max(revision);
+        }
         self.compact_revision = compact_revision;
         self.scrubber.marked = compact_revision;
         self.scrubber.cursor = Revision::start_of(compact_revision + 1);
@@ -232,7 +234,7 @@ impl Store {
             && let Some(&revision) = self.scrubber.unsettled.front()
             && (revision.main <= self.scrubber.clean_floor
                 || is_planted(Planted::DeletionForgotten))
-            && revision.main < self.compact_revision
+            && (revision.main < self.compact_revision || is_planted(Planted::DeletionEaten))
         {
             self.scrubber.unsettled.pop_front();
             if let Some((block, slot)) = self.locate(revision) {
