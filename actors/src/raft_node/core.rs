@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::catch_up::{Installing, Sent};
 use super::coalesce::coalesce;
 use super::guard::{self, Verdict};
-use super::leadership::{Stall, Transfer};
+use super::leadership::{Called, Stall, Transfer};
 use super::log_store::LogStore;
 use super::logger::logger;
 use super::membership::Membership;
@@ -58,6 +58,8 @@ pub struct RaftCore<S = Spool> {
     pub(super) active_since: BTreeMap<u64, u64>,
     pub(super) transfers: Vec<Transfer>,
     pub(super) stall: Stall,
+    /// A call to take over that raft could not heed yet.
+    pub(super) called: Option<Called>,
     pub(super) membership: Membership,
     /// This member has become the only voter and should lead.
     pub(super) campaign_soon: bool,
@@ -128,6 +130,7 @@ impl<S> RaftCore<S> {
             active_since: BTreeMap::new(),
             transfers: Vec::new(),
             stall: Stall::default(),
+            called: None,
             membership: Membership::default(),
             campaign_soon: false,
             installing: Installing::default(),
@@ -242,6 +245,7 @@ impl<S> RaftCore<S> {
             MessageType::MsgTimeoutNow if self.must_not_campaign() => {
                 tracing::info!("cannot take the leadership over now");
             }
+            MessageType::MsgTimeoutNow => self.take_over(message, self.now),
             // What raft refuses is as good as lost.
             _ => drop(self.node.step(message)),
         }
@@ -256,6 +260,7 @@ impl<S> RaftCore<S> {
             RaftCompletion::Installed { index } => self.installed(index, effects),
             RaftCompletion::ConfChanges(changes) => self.conf_changes(&changes, effects),
         }
+        self.heed_call();
     }
 
     /// Collects everything that is to be done now.

@@ -37,6 +37,13 @@ pub(super) enum Stall {
     SteppedDown,
 }
 
+/// A leader's call to take over from it.
+#[derive(Debug)]
+pub(super) struct Called {
+    call: Message,
+    since: u64,
+}
+
 impl<S> RaftCore<S> {
     /// One beat of the clock.
     pub fn tick(&mut self) {
@@ -177,6 +184,26 @@ impl<S> RaftCore<S> {
         self.node.transfer_leader(target);
         let deadline = self.now + 2 * self.election_ticks();
         self.transfers.push(Transfer { to, deadline, reply });
+    }
+
+    /// A leader calls this member to take over. raft does not campaign while a change of
+    /// the members is committed and not applied, and a leader that was removed calls
+    /// together with the news of its removal: the call is kept until that is applied.
+    pub(super) fn take_over(&mut self, call: Message, since: u64) {
+        // What raft refuses is as good as lost.
+        let _ = self.node.step(call.clone());
+        let raft = &self.node.raft;
+        let waits = raft.state == StateRole::Follower && raft.promotable();
+        self.called = (waits && raft.term == call.term).then_some(Called { call, since });
+    }
+
+    /// Perhaps more was applied, and a call can be heeded now, unless it is too old.
+    pub(super) fn heed_call(&mut self) {
+        let Some(Called { call, since }) = self.called.take() else { return };
+        let young = self.now < since + self.election_ticks();
+        if young && call.term == self.node.raft.term && !self.must_not_campaign() {
+            self.take_over(call, since);
+        }
     }
 
     /// Whom to ask; nobody when this member is meant.

@@ -60,6 +60,35 @@ pub enum Planted {
 }
 
 #[cfg(feature = "planted")]
+impl Planted {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::AcknowledgedBeforeSync,
+        Self::PromisedBeforeWritten,
+        Self::HardStateNotWritten,
+        Self::ReadContextReused,
+        Self::ReadUnconfirmed,
+        Self::ReadNotAwaited,
+        Self::AppliedOutOfOrder,
+        Self::CheckpointAhead,
+        Self::SnapshotWithoutIndex,
+        Self::SnapshotWithoutMarker,
+        Self::CompactionEatsLive,
+        Self::CompactionOneTooFar,
+        Self::DeletionForgotten,
+        Self::WatchSkipsAtSync,
+        Self::WatchSkipsCompacted,
+        Self::ProgressAheadOfEvents,
+        Self::LeaseEndedByFollower,
+        Self::LeaseNotRenewedByLeader,
+        Self::LeaseRenewedUnconfirmed,
+        Self::LeaseKeepsKeys,
+        Self::LearnerCounts,
+        Self::RemovedCounts,
+    ];
+}
+
+#[cfg(feature = "planted")]
 mod switch {
     use std::cell::Cell;
 

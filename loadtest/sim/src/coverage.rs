@@ -7,13 +7,14 @@ use crate::member::Part;
 use crate::run::Outcome;
 
 /// What breaks, as it is counted.
-const FAULTS: [&str; 16] = [
+const FAULTS: [&str; 17] = [
     "actor sluggish",
     "bit turned",
     "clients cut off",
     "clock jumped",
     "disk failed",
     "disk full",
+    "disk lost",
     "disk slow",
     "disk stalled",
     "message cut off",
@@ -26,16 +27,30 @@ const FAULTS: [&str; 16] = [
     "process paused",
 ];
 
-/// What members come to because of it, and what clients see of it, as it is counted. There
+/// What members come to because of it, and what clients do and see, as it is counted. There
 /// may be more.
-const STATES: [&str; 16] = [
+const STATES: [&str; 32] = [
+    "alarm lowered",
+    "alarm raised",
+    "compaction",
     "damage found",
+    "defragmentation",
     "history compacted",
+    "lead transferred",
     "leader elected",
+    "learner promoted",
+    "lease held",
+    "lock held",
     "mailbox full",
+    "member added",
+    "member joined",
+    "member published",
     "member removed",
+    "past read",
+    "past refused",
     "process ended by itself",
     "process started",
+    "removed member stopped",
     "snapshot received",
     "start failed",
     "store waited for room",
@@ -44,7 +59,9 @@ const STATES: [&str; 16] = [
     "watch created",
     "watch events",
     "watch fragment",
+    "watch judged",
     "watch progress",
+    "write under alarm",
 ];
 
 /// The kinds of messages that go from member to member.

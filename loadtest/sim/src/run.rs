@@ -121,7 +121,7 @@ fn add_clients(world: &mut World, chance: &mut StdRng, profile: Profile, members
         let pause = chance.random_range(4 * MS..40 * MS);
         world.add_client(Box::new(Watcher::new(keys, pause, watcher * 1_000_000)));
     }
-    for holder in 0..chance.random_range(1..4) {
+    for holder in 0..chance.random_range(2..6) {
         world.add_client(Box::new(Holder::new(holder % members + 1)));
     }
     for locker in 0..chance.random_range(2..6) {

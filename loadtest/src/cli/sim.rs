@@ -86,6 +86,18 @@ impl fmt::Display for Faults {
     }
 }
 
+/// A bug by its name.
+///
+/// # Errors
+/// With a text for the user when there is none of that name.
+#[cfg(feature = "planted")]
+fn planted(text: &str) -> Result<castd_sim::Planted, String> {
+    let all = castd_sim::Planted::ALL.iter();
+    let names = || all.clone().map(|bug| format!("{bug:?}")).collect::<Vec<_>>().join(", ");
+    let found = all.clone().find(|bug| format!("{bug:?}") == text).copied();
+    found.ok_or_else(|| format!("no such bug: {text:?}; there are {}", names()))
+}
+
 /// Options of `sim`.
 ///
 /// Exit status 0: every promise held; 1: a seed failed, which is told with the command that
@@ -130,6 +142,10 @@ pub(crate) struct SimArgs {
     /// Runs that the search for needless faults may take.
     #[arg(long, value_name = "RUNS", default_value = "100")]
     pub(crate) shrink_runs: NonZeroUsize,
+    /// A bug that the members have, by name: to see that it is found.
+    #[cfg(feature = "planted")]
+    #[arg(long, value_name = "BUG", value_parser = planted)]
+    pub(crate) planted: Option<castd_sim::Planted>,
     /// Print the whole story of the seed and its history to standard output: the same bytes
     /// every time.
     #[arg(long, requires = "seed", conflicts_with = "json")]

@@ -1,5 +1,6 @@
 //! A failure: what it does not need is left out, it is run again, and told.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use castd_check::Problem;
@@ -10,8 +11,12 @@ use serde::Serialize;
 use super::pool::Finished;
 use super::work::{command, seconds};
 
-/// Lines of the story that are told.
-const LINES: usize = 60;
+/// Lines of the story that are told, the last before the problem.
+const LINES: usize = 40;
+/// Milestones that are told of what was before.
+const MILESTONES: usize = 20;
+/// What is no milestone: messages, links that stand up.
+const SMALL: [&str; 2] = [" -> m", " connected to "];
 /// Problems that are told; one often leads to others.
 const PROBLEMS: usize = 3;
 /// Messages that are left out of what is told: they come all the time.
@@ -145,18 +150,33 @@ impl Failure {
     }
 }
 
-/// The last lines before what a problem is about: before the last moment that it names, or
-/// before the end.
+/// What led to a problem: the last milestones (faults, starts, leaders), then the last lines
+/// of all before the last moment that the problem names, or before the end.
 fn transcript(story: &[String], problem: &str) -> Vec<String> {
     let time = |line: &String| line.split_whitespace().next().and_then(moment);
-    let until = match story.last().and_then(time) {
-        None => return story.to_vec(),
-        Some(end) => last_moment(problem, end).unwrap_or(end),
-    };
+    let Some(end) = story.last().and_then(time) else { return story.to_vec() };
+    let until = last_moment(problem, end).unwrap_or(end);
     let before = story.iter().filter(|line| time(line).is_none_or(|time| time <= until));
     let telling = before.filter(|line| !NOISE.iter().any(|noise| line.contains(noise)));
-    let telling: Vec<&String> = telling.collect();
-    telling[telling.len().saturating_sub(LINES)..].iter().map(|line| (*line).clone()).collect()
+    let telling = latest_of_each(telling.collect());
+    let (earlier, last) = telling.split_at(telling.len().saturating_sub(LINES));
+    let milestones = earlier.iter().filter(|line| !SMALL.iter().any(|small| line.contains(small)));
+    let mut milestones: Vec<&String> = milestones.copied().collect();
+    let skipped = milestones.len().saturating_sub(MILESTONES);
+    milestones.drain(..skipped);
+    let gap = (earlier.len() > milestones.len()).then(|| format!("{:>14}", "..."));
+    let told = milestones.into_iter().cloned().chain(gap);
+    told.chain(last.iter().map(|line| (*line).clone())).collect()
+}
+
+/// What is said again and again, as it was last said.
+fn latest_of_each(mut lines: Vec<&String>) -> Vec<&String> {
+    let mut said = HashSet::new();
+    lines.reverse();
+    lines
+        .retain(|line| said.insert(line.trim_start().split_once(' ').map_or("", |(_, what)| what)));
+    lines.reverse();
+    lines
 }
 
 /// A time as the story has it: seconds with six places.
@@ -175,7 +195,8 @@ impl fmt::Display for Failure {
         writeln!(out, "\nFAILED: seed {}, {}", self.seed, self.profile)?;
         for Problem { promise, text } in self.problems.iter().take(PROBLEMS) {
             writeln!(out, "  broken      {promise}")?;
-            text.lines().try_for_each(|line| writeln!(out, "              {line}"))?;
+            let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+            lines.try_for_each(|line| writeln!(out, "              {line}"))?;
         }
         if self.problems.len() > PROBLEMS {
             writeln!(out, "              and {} more", self.problems.len() - PROBLEMS)?;
@@ -192,11 +213,11 @@ impl fmt::Display for Failure {
         if self.transcript.is_empty() {
             return Ok(());
         }
-        writeln!(out, "  faults      {}", if self.faults.is_empty() { "none" } else { "" })?;
+        writeln!(out, "  faults{}", if self.faults.is_empty() { "      none" } else { "" })?;
         for (number, fault) in &self.faults {
             writeln!(out, "        {number:>4}  {fault}")?;
         }
-        writeln!(out, "  the last lines before it, without heartbeats:")?;
+        writeln!(out, "  milestones, then the last lines before it: no heartbeats, nothing twice")?;
         self.transcript.iter().try_for_each(|line| writeln!(out, "{line}"))
     }
 }
@@ -206,22 +227,26 @@ mod tests {
     use super::*;
 
     fn story() -> Vec<String> {
-        let line = |at: usize| match at % 2 {
-            0 => format!("{:>14} m1 -> m2 Append term {at}", format!("{at}.000000")),
-            _ => format!("{:>14} m1 -> m2 Heartbeat term {at}", format!("{at}.000000")),
+        let line = |at: usize| match at % 4 {
+            0 => format!("m1 leads in term {at}"),
+            1 => format!("m1 -> m2 Append term {at}"),
+            2 => "m1 -> m2 Heartbeat term 1".to_owned(),
+            _ => "m1 connected to m2".to_owned(),
         };
-        (0..400).map(line).collect()
+        (0..400).map(|at| format!("{:>14} {}", format!("{at}.000000"), line(at))).collect()
     }
 
     #[test]
     fn a_transcript_ends_with_the_problem() {
         let told = transcript(&story(), "");
-        assert_eq!(told.len(), LINES);
-        assert!(told.last().unwrap().ends_with("Append term 398"), "{told:?}");
+        assert_eq!(told.len(), MILESTONES + 1 + LINES);
+        assert!(told.last().unwrap().contains(" 399.000000 "), "{told:?}");
+        assert!(told[..MILESTONES].iter().all(|line| line.contains("leads")), "{told:?}");
+        assert_eq!(told[MILESTONES].trim(), "...");
         assert!(!told.iter().any(|line| line.contains("Heartbeat")));
         let told = transcript(&story(), "[  7.500000   8.000001] client 1 saw 400 of 900.000000");
-        assert_eq!(told.len(), 5, "{told:?}");
-        assert!(told.last().unwrap().ends_with("Append term 8"), "{told:?}");
+        assert_eq!(told.len(), 6, "what is said twice is told once: {told:?}");
+        assert!(told.last().unwrap().contains(" 8.000000 m1 leads in term 8"), "{told:?}");
         assert_eq!(transcript(&[], "x"), Vec::<String>::new());
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Work {
     span: Option<Nanos>,
     without: BTreeSet<usize>,
     verbose: bool,
+    #[cfg(feature = "planted")]
+    planted: Option<castd_sim::Planted>,
 }
 
 impl Work {
@@ -57,6 +59,8 @@ impl Work {
             span,
             without: args.without.clone().unwrap_or_default().0,
             verbose: args.verbose,
+            #[cfg(feature = "planted")]
+            planted: args.planted,
         })
     }
 
@@ -72,6 +76,8 @@ impl Work {
             span: self.span.unwrap_or(usual.span),
             without: self.without.clone(),
             verbose: self.verbose,
+            #[cfg(feature = "planted")]
+            planted: self.planted,
             ..usual
         }
     }
@@ -89,6 +95,10 @@ pub(super) fn command(settings: &Settings) -> String {
     }
     if *span != Settings::new(*seed, *profile).span {
         command += &format!(" --span {}", duration(*span));
+    }
+    #[cfg(feature = "planted")]
+    if let Some(bug) = settings.planted {
+        command += &format!(" --planted {bug:?}");
     }
     command + " --verbose"
 }

@@ -110,3 +110,43 @@ fn options_that_make_no_sense() {
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{words}");
     }
 }
+
+/// With a bug in the members a seed fails: it is told, shrunk, and replayed by its command.
+#[cfg(feature = "planted")]
+#[test]
+fn a_failure_is_told() {
+    let words = "sim --seeds 100 --span 6 --planted SnapshotWithoutIndex --shrink-runs 12";
+    let (output, report) = json(words);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let failure = &report["failures"][0];
+    assert!(report["seeds"].as_u64().unwrap() < 100, "it stops: {report}");
+    assert!(!failure["problems"].as_array().unwrap().is_empty(), "{report}");
+    assert!(!failure["transcript"].as_array().unwrap().is_empty(), "{report}");
+    let runs = failure["shrunk"]["runs"].as_u64().unwrap();
+    assert!((1..=12).contains(&runs), "{report}");
+    let told = text(&output.stderr);
+    for part in ["FAILED: seed ", "broken", "replay", "shrunk", "FAILED: seeds "] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let replay = failure["replay"].as_str().unwrap().trim_start_matches("loadtest ").to_owned();
+    let again = loadtest(&replay);
+    assert_eq!(again.status.code(), Some(1), "{replay}");
+    let promise = failure["problems"][0]["promise"].as_str().unwrap();
+    let problem = text(&again.stdout).split("==== end").nth(1).unwrap().to_owned();
+    assert!(problem.contains(promise), "{promise}: {problem}");
+    assert!(text(&again.stderr).contains(&replay), "the command is its own: {replay}");
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn failures_do_not_stop_it_when_it_is_to_keep_going() {
+    let words = "sim --seeds 12 --span 8 --planted AppliedOutOfOrder --keep-going --no-shrink";
+    let (output, report) = json(words);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert_eq!(report["seeds"], 12, "{report}");
+    let failures = report["failures"].as_array().unwrap();
+    assert!(failures.len() > 1, "{report}");
+    assert!(failures.iter().all(|failure| failure["shrunk"].is_null()), "{report}");
+    let seeds: Vec<u64> = failures.iter().map(|one| one["seed"].as_u64().unwrap()).collect();
+    assert!(seeds.is_sorted(), "{report}");
+}

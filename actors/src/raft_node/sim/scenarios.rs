@@ -379,3 +379,23 @@ fn a_refused_change_changes_nothing() {
     sim.rounds(1);
     assert_eq!((sim.status(leader).voters, sim.clients.pending()), (3, 0));
 }
+
+#[test]
+fn a_removed_leader_hands_over_to_who_has_yet_to_apply_the_removal() {
+    let mut sim = Sim::new(16, &[1, 2, 3]);
+    let leader = sim.elect();
+    sim.change(leader, ConfChangeType::RemoveNode, leader);
+    // The call to take over comes together with the news that the removal is committed.
+    let others: Vec<u64> = sim.running().into_iter().filter(|id| *id != leader).collect();
+    for id in &others {
+        sim.members.get_mut(id).unwrap().busy = true;
+    }
+    sim.rest();
+    assert!(!sim.status(leader).is_leader);
+    for id in &others {
+        sim.members.get_mut(id).unwrap().busy = false;
+    }
+    sim.rest();
+    let leads = others.iter().any(|id| sim.status(*id).is_leader);
+    assert!(leads, "nobody waits for an election timeout");
+}

@@ -274,7 +274,7 @@ impl World {
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.process.as_ref().is_some_and(|process| process.company.is_removed()) {
             member.removed = true;
-            self.watchman.count("member removed");
+            self.watchman.count("removed member stopped");
             self.story.tell(self.now, || format!("m{id} was removed and stops"));
             self.end(id, Ending::Kill);
         }

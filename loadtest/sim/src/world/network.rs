@@ -472,7 +472,10 @@ impl World {
 
     pub(super) fn snapshot_sent(&mut self, from: u64, life: u16, to: u64, arrived: bool) {
         if let Some(process) = self.process_mut(from, life) {
-            let _ = process.peers.edges.raft.try_send(RaftInbound::SnapshotSent { to, arrived });
+            let report = RaftInbound::SnapshotSent { to, arrived };
+            if let Err(Refused::Full(_)) = process.peers.edges.raft.try_send(report) {
+                self.after(MS, Event::SnapshotSent { from, life, to, arrived });
+            }
         }
         self.wake(from);
     }

@@ -26,6 +26,10 @@ impl World {
             // Ends no process, only the failing of the disk.
             member.disk.kill();
             member.paused = false;
+            if let Some(process) = &mut member.process {
+                // A turn that was far off, when all was slow, is not waited for.
+                process.arranged.clear();
+            }
             let starts = member.process.is_none() && !member.removed;
             if starts {
                 self.after(0, Event::Start { member: id });

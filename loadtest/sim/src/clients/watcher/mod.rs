@@ -64,8 +64,8 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// One that watches keys below `keys` among others, with `watches` at a time, which
-    /// it gives numbers from `number` on.
+    /// One that watches keys below `keys`, among others, and looks after `pause` at the
+    /// latest. Its watches are numbered from `number` on.
     pub(crate) fn new(keys: Key, pause: Nanos, number: u32) -> Self {
         Self {
             keys,
