@@ -149,9 +149,7 @@ impl Store {
 
     /// Ends loading.
     pub(super) fn loaded(&mut self, revision: i64, compact_revision: i64) {
-        if !is_planted(Planted::RevisionForgotten) {
-            self.revision = self.revision.max(revision);
-        }
+        self.revision = self.revision.max(revision);
         self.compact_revision = compact_revision;
         self.scrubber.marked = compact_revision;
         self.scrubber.cursor = Revision::start_of(compact_revision + 1);

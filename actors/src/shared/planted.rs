@@ -37,8 +37,6 @@ pub enum Planted {
     DeletionForgotten,
     /// A compaction at the revision of a deletion takes the deletion, too.
     DeletionEaten,
-    /// A member that starts takes its newest record's revision for its own.
-    RevisionForgotten,
     /// A watcher that comes from history to what happens now misses a revision.
     WatchSkipsAtSync,
     /// A watcher that fell behind a compaction goes on behind it, and is not told.
