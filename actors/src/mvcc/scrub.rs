@@ -232,7 +232,7 @@ impl Store {
             && let Some(&revision) = self.scrubber.unsettled.front()
             && (revision.main <= self.scrubber.clean_floor
                 || is_planted(Planted::DeletionForgotten))
-            && revision.main < self.compact_revision
+            && (revision.main < self.compact_revision || is_planted(Planted::DeletionEaten))
         {
             self.scrubber.unsettled.pop_front();
             if let Some((block, slot)) = self.locate(revision) {

@@ -35,6 +35,8 @@ pub enum Planted {
     CompactionOneTooFar,
     /// Deletions are freed while old checkpoints still have what they deleted.
     DeletionForgotten,
+    /// A compaction at the revision of a deletion takes the deletion, too.
+    DeletionEaten,
     /// A watcher that comes from history to what happens now misses a revision.
     WatchSkipsAtSync,
     /// A watcher that fell behind a compaction goes on behind it, and is not told.

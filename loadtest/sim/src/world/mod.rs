@@ -26,9 +26,11 @@ use crate::chance::Chance;
 use crate::clients::Client;
 use crate::member::{Member, MemberClock, MemberConfig, Part};
 use crate::story::Story;
-use crate::time::{MS, Nanos, US};
+use crate::time::{MS, Nanos, SECOND, US};
 use crate::weather::Weather;
 
+/// The longest that a sluggish actor lets others wait for one turn, if nothing else ails.
+const SLUGGISH_MAX: Nanos = 3 * SECOND;
 /// The cluster's id.
 const CLUSTER: u64 = 0xca57d;
 
@@ -199,7 +201,10 @@ impl World {
             _ => chance.random_range(5 * US..60 * US),
         };
         match member.sluggish {
-            (sluggish, times) if sluggish == part => latency * times,
+            // A turn is arranged once: what it was given outlives what made it sluggish.
+            (sluggish, times) if sluggish == part => {
+                latency.max(latency.saturating_mul(times).min(SLUGGISH_MAX))
+            }
             _ => latency,
         }
     }

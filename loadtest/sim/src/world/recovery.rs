@@ -72,6 +72,7 @@ impl World {
 
     /// Looks at all members' states.
     pub(crate) fn take_all_fingerprints(&mut self) {
+        self.compare_members();
         let lives: Vec<(u64, u16)> = self
             .members
             .iter()
@@ -79,6 +80,25 @@ impl World {
             .collect();
         for (id, life) in lives {
             self.take_fingerprint(id, life);
+        }
+    }
+
+    /// Those whom raft counts are those whom the cluster has, when all is applied.
+    fn compare_members(&mut self) {
+        let mut wrong = Vec::new();
+        for (id, member) in &self.members {
+            let Some(process) = &member.process else { continue };
+            let (raft, view) = (process.company.raft(), process.company.view());
+            let members = &view.cluster().members;
+            let learners = members.values().filter(|member| member.is_learner).count() as u64;
+            let listed = (members.len() as u64 - learners, learners);
+            if members.contains_key(id) && (raft.voters, raft.learners) != listed {
+                let counted = (raft.voters, raft.learners);
+                wrong.push(format!("m{id}: raft counts {counted:?}, listed are {listed:?}"));
+            }
+        }
+        for text in wrong {
+            self.watchman.problem("raft counts the members there are", text);
         }
     }
 
