@@ -4,6 +4,7 @@ mod ambush;
 mod calls;
 mod events;
 mod faults;
+mod links;
 mod lives;
 mod network;
 mod recovery;

@@ -1,4 +1,4 @@
-//! The network between members: links that come and go, lanes, and what is lost on them.
+//! The network between members: lanes, and what is lost on them.
 //! What a lane is and what goes on which is PeerTransport's; the wire is bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use castd_actors::Error;
-use castd_actors::peer_transport::{Lane, PeerMessage, PeerStatus, Questions};
+use castd_actors::peer_transport::{Lane, PeerMessage, Questions};
 use castd_actors::raft_node::RaftInbound;
 use castd_actors::shared::Refused;
 use castd_actors::snapshot::{Export, SpoolWriter};
@@ -19,10 +19,11 @@ use tokio::sync::oneshot;
 use super::World;
 use super::ambush::{self, Ambush};
 use super::events::Event;
+use super::links::Link;
 use crate::door::Done;
 use crate::member::HEARTBEAT;
 use crate::story::Story;
-use crate::time::{MS, Nanos, SECOND, US};
+use crate::time::{MS, Nanos, SECOND};
 
 /// Parcels of a lane that may be on their way.
 const LANE_PARCELS: usize = 64;
@@ -35,35 +36,18 @@ const PIECE_BYTES: usize = 128 << 10;
 /// How long a byte of a snapshot takes.
 const BYTE_TIME: Nanos = 20;
 
-/// The way from one process to another member.
-#[derive(Debug, Default)]
-struct Link {
-    /// Which process of ours has it.
-    life: u16,
-    /// Which process of the other member it leads to, while it stands.
-    to_life: Option<u16>,
-    /// When it last stood up.
-    since: Nanos,
-    /// Its end is noticed soon.
-    breaking: bool,
-    /// When raft was last told that messages are lost.
-    told: Nanos,
-    /// An attempt to connect is arranged.
-    trying: bool,
-}
-
 /// A question of one member to another.
 #[derive(Debug)]
-struct Ask {
-    from: u64,
-    to: u64,
+pub(super) struct Ask {
+    pub(super) from: u64,
+    pub(super) to: u64,
     reply: oneshot::Sender<Result<Answer, Error>>,
 }
 
 /// All links, and where nothing gets through.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
-    links: BTreeMap<(u64, u64), Link>,
+    pub(super) links: BTreeMap<(u64, u64), Link>,
     /// Ways on which nothing arrives, from and to.
     pub(crate) cut: BTreeSet<(u64, u64)>,
     /// Members that clients do not reach.
@@ -71,7 +55,7 @@ pub(crate) struct Network {
     /// When the last parcel of a lane arrives.
     last: BTreeMap<(u64, u64, Lane), Nanos>,
     under_way: BTreeMap<(u64, u64, Lane), usize>,
-    asks: BTreeMap<u64, Ask>,
+    pub(super) asks: BTreeMap<u64, Ask>,
     asked: u64,
     /// What has arrived at members that stand still.
     held: BTreeMap<u64, Vec<Parcel>>,
@@ -163,167 +147,6 @@ impl World {
         self.after(ASK_TIMEOUT, Event::Unanswered { member: id, question: asked });
     }
 
-    /// Links to all members that the process knows, and to no others.
-    fn meet(&mut self, id: u64, life: u16) {
-        let Some(process) = self.process(id) else { return };
-        let view = process.company.view();
-        let others: Vec<u64> =
-            view.cluster().members.keys().copied().filter(|other| *other != id).collect();
-        for to in others {
-            let link = self.network.links.entry((id, to)).or_default();
-            if link.life != life {
-                *link = Link { life, ..Link::default() };
-            }
-            if link.to_life.is_none() && !link.trying {
-                link.trying = true;
-                let pause = self.chance.random_range(MS..30 * MS);
-                self.after(pause, Event::Connect { from: id, life, to });
-            }
-        }
-    }
-
-    /// The process that a link leads to, while it stands.
-    fn stands(&self, from: u64, life: u16, to: u64) -> Option<u16> {
-        self.network.links.get(&(from, to)).filter(|link| link.life == life)?.to_life
-    }
-
-    pub(super) fn connect(&mut self, from: u64, life: u16, to: u64) {
-        let still = self.process(from).is_some_and(|process| process.life == life);
-        let link = self.network.links.get_mut(&(from, to)).filter(|link| link.life == life);
-        let (true, Some(link)) = (still, link) else { return };
-        link.trying = false;
-        if link.to_life.is_some() {
-            return;
-        }
-        let knows = |process: &crate::member::Process| {
-            process.company.view().cluster().members.contains_key(&to)
-        };
-        if !self.process(from).is_some_and(knows) {
-            return;
-        }
-        if self.is_removed_for(to, from) {
-            return self.tell_removed(from, life);
-        }
-        match self.reaches(from, to) {
-            Some(to_life) => self.connected(from, life, to, to_life),
-            None => {
-                let pause = self.chance.random_range(50 * MS..SECOND);
-                if let Some(link) = self.network.links.get_mut(&(from, to)) {
-                    link.trying = true;
-                }
-                self.after(pause, Event::Connect { from, life, to });
-            }
-        }
-    }
-
-    /// The process that runs at the other side, if both ways are open.
-    fn reaches(&self, from: u64, to: u64) -> Option<u16> {
-        let cut = &self.network.cut;
-        if cut.contains(&(from, to)) || cut.contains(&(to, from)) {
-            return None;
-        }
-        let other = self.members.get(&to).filter(|other| other.is_up())?;
-        other.process.as_ref().map(|process| process.life)
-    }
-
-    /// Whether the member `at` runs, can be reached, and knows that `id` was removed.
-    fn is_removed_for(&self, at: u64, id: u64) -> bool {
-        let removed = |process: &crate::member::Process| {
-            process.company.view().cluster().removed.contains(&id)
-        };
-        self.reaches(id, at).is_some() && self.process(at).is_some_and(removed)
-    }
-
-    /// Links that say nothing are probed now and then; who was removed learns of it so.
-    pub(super) fn probe_links(&mut self, id: u64) {
-        let Some(life) = self.process(id).map(|process| process.life) else { return };
-        let others: Vec<u64> = self.members.keys().copied().collect();
-        let stands = |to: &u64| self.stands(id, life, *to).is_some();
-        if others.iter().filter(|to| stands(to)).any(|to| self.is_removed_for(*to, id)) {
-            self.tell_removed(id, life);
-        }
-    }
-
-    fn tell_removed(&mut self, id: u64, life: u16) {
-        let Some(process) = self.process_mut(id, life) else { return };
-        let status =
-            PeerStatus { removed: true, ..PeerStatus::clone(&process.peers.edges.status.get()) };
-        process.peers.edges.status.set(Arc::new(status));
-    }
-
-    fn connected(&mut self, from: u64, life: u16, to: u64, to_life: u16) {
-        let now = self.now;
-        if let Some(link) = self.network.links.get_mut(&(from, to)) {
-            *link = Link { life, to_life: Some(to_life), since: now, ..Link::default() };
-        }
-        self.story.tell(now, || format!("m{from} connected to m{to}"));
-        self.show_links(from, life);
-    }
-
-    fn show_links(&mut self, from: u64, life: u16) {
-        let links: Vec<(u64, Nanos)> = self
-            .network
-            .links
-            .range((from, 0)..=(from, u64::MAX))
-            .filter(|(_, link)| link.life == life && link.to_life.is_some())
-            .map(|((_, to), link)| (*to, link.since))
-            .collect();
-        let Some(process) = self.process_mut(from, life) else { return };
-        let active_since =
-            links.into_iter().map(|(to, since)| (to, process.instant(since))).collect();
-        let removed = process.peers.edges.status.get().removed;
-        process.peers.edges.status.set(Arc::new(PeerStatus { active_since, removed }));
-    }
-
-    pub(super) fn break_link(&mut self, from: u64, life: u16, to: u64) {
-        let link = self.network.links.get_mut(&(from, to)).filter(|link| link.life == life);
-        let Some(link) = link.filter(|link| link.breaking) else { return };
-        (link.to_life, link.breaking, link.trying) = (None, false, true);
-        self.story.tell(self.now, || format!("m{from} lost its connection to m{to}"));
-        self.show_links(from, life);
-        let lost: Vec<u64> = self
-            .network
-            .asks
-            .iter()
-            .filter(|(_, ask)| (ask.from, ask.to) == (from, to))
-            .map(|(ask, _)| *ask)
-            .collect();
-        for ask in lost {
-            self.unanswered(from, ask);
-        }
-        let pause = self.chance.random_range(50 * MS..SECOND);
-        self.after(pause, Event::Connect { from, life, to });
-    }
-
-    /// A process has ended: so have its links, and those to it will be noticed to.
-    pub(super) fn links_of(&mut self, id: u64, life: u16) {
-        self.network.links.retain(|(from, _), _| *from != id);
-        let gone: Vec<u64> = self
-            .network
-            .asks
-            .iter()
-            .filter(|(_, ask)| ask.from == id)
-            .map(|(ask, _)| *ask)
-            .collect();
-        for ask in gone {
-            self.network.asks.remove(&ask);
-        }
-        let broken: Vec<(u64, u16)> = self
-            .network
-            .links
-            .iter_mut()
-            .filter(|((_, to), link)| *to == id && link.to_life == Some(life) && !link.breaking)
-            .map(|((from, _), link)| {
-                link.breaking = true;
-                (*from, link.life)
-            })
-            .collect();
-        for (from, from_life) in broken {
-            let soon = self.chance.random_range(100 * US..5 * MS);
-            self.after(soon, Event::Break { from, life: from_life, to: id });
-        }
-    }
-
     /// Sends something, or loses it.
     fn send(&mut self, from: u64, from_life: u16, to: u64, lane: Lane, load: &Load) {
         let Some(to_life) = self.stands(from, from_life, to) else {
@@ -335,7 +158,7 @@ impl World {
             self.fell_through(from, from_life, to, MS, load);
             return self.lost(from, from_life, to);
         }
-        self.watchman.sent(from, to, lane);
+        self.watchman.count("parcel sent");
         let weather = &self.weather;
         let chance = &mut self.chance;
         if chance.random_bool(weather.lost) {
@@ -546,13 +369,6 @@ impl World {
         answer: Result<Answer, Error>,
     ) {
         self.send(id, life, to, Lane::Urgent, &Load::Answer(question, answer));
-    }
-
-    /// The members a process starts with are its links' first.
-    pub(super) fn publish_members(&mut self, id: u64) {
-        if let Some(life) = self.process(id).map(|process| process.life) {
-            self.meet(id, life);
-        }
     }
 }
 

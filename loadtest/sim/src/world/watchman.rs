@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use castd_actors::mvcc::{Record, Revision};
-use castd_actors::peer_transport::Lane;
 use castd_check::{Event as Change, Fingerprint, Kv, LEASE_KEYS, Problem};
 use raft::eraftpb::{Message, MessageType};
 
@@ -50,10 +49,6 @@ impl Watchman {
 
     pub(super) fn turns(&mut self, part: Part) {
         *self.turns.entry(part).or_default() += 1;
-    }
-
-    pub(super) fn sent(&mut self, _from: u64, _to: u64, _lane: Lane) {
-        self.count("parcel sent");
     }
 
     pub(super) fn message(&mut self, message: &Message) {
