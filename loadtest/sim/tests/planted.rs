@@ -42,7 +42,7 @@ const CASES: &[Case] = &[
     (Planted::SnapshotWithoutMarker, Profile::Wild, 50, &[ENDS, STARTS]),
     (Planted::CompactionEatsLive, Profile::Wild, 50, &[TELLS, AGREE, WATCH, LINEAR]),
     (Planted::CompactionOneTooFar, Profile::Wild, 50, &[TELLS, AGREE, WATCH]),
-    (Planted::DeletionForgotten, Profile::Wild, 400, &[AGREE, WATCH, TELLS, FOLLOWS]),
+    (Planted::DeletionForgotten, Profile::Wild, 800, &[AGREE, WATCH, TELLS, FOLLOWS]),
     (Planted::DeletionEaten, Profile::Wild, 400, &[WATCH, AGREE]),
     (Planted::WatchSkipsAtSync, Profile::Wild, 50, &[WATCH]),
     (Planted::WatchSkipsCompacted, Profile::Wild, 50, &[WATCH]),
