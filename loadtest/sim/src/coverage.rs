@@ -7,7 +7,7 @@ use crate::member::Part;
 use crate::run::Outcome;
 
 /// What breaks, as it is counted.
-const FAULTS: [&str; 17] = [
+const FAULTS: [&str; 19] = [
     "actor sluggish",
     "bit turned",
     "clients cut off",
@@ -17,6 +17,7 @@ const FAULTS: [&str; 17] = [
     "disk lost",
     "disk slow",
     "disk stalled",
+    "leader deposed",
     "message cut off",
     "message doubled",
     "message lost",
@@ -25,6 +26,7 @@ const FAULTS: [&str; 17] = [
     "power cut",
     "process killed",
     "process paused",
+    "voter ambushed",
 ];
 
 /// What members come to because of it, and what clients do and see, as it is counted. There

@@ -96,6 +96,7 @@ struct Rates {
     rot: u32,
     sluggish: u32,
     ambush: u32,
+    depose: u32,
 }
 
 impl Plan {
@@ -152,6 +153,7 @@ fn rates(profile: Profile, chance: &mut StdRng) -> Rates {
             rot: rate(20),
             sluggish: rate(50),
             ambush: rate(100),
+            depose: rate(200),
         },
         Profile::Disk => Rates {
             kill: rate(100),
@@ -191,6 +193,7 @@ impl Rates {
             self.rot,
             self.sluggish,
             self.ambush,
+            self.depose,
         ];
         let mut faults = Vec::new();
         for (kind, rate) in kinds.into_iter().enumerate() {
@@ -227,6 +230,7 @@ fn fault(kind: usize, chance: &mut StdRng, at: Nanos, span: Nanos, members: u64)
         9 => (Fault::Fail(id, chance.random_range(0..20)), None),
         10 => (Fault::Rot(id, length), None),
         12 => (Fault::Ambush(chance.random_range(SECOND..4 * SECOND)), until(Fault::Disperse)),
+        13 => (Fault::Depose(length), None),
         _ => {
             let part = Part::ALL[chance.random_range(0..Part::ALL.len())];
             let times = chance.random_range(10..10_000);

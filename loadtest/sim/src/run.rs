@@ -78,10 +78,9 @@ pub struct Outcome {
     pub messages: BTreeMap<&'static str, u64>,
     /// Turns of each actor.
     pub turns: BTreeMap<Part, u64>,
-    /// Everything the clients were told, as text, and a number that differs when
-    /// anything differed that happened.
+    /// Everything the clients were told, line by line, if the story was wished.
     pub history: String,
-    /// See `history`.
+    /// A number that differs when anything differed that happened.
     pub digest: u64,
     /// What happened, line by line, if that was wished.
     pub story: Vec<String>,
@@ -93,7 +92,7 @@ pub fn run(settings: &Settings) -> Outcome {
     castd_actors::shared::plant(settings.planted);
     let mut chance = StdRng::seed_from_u64(settings.seed);
     let config = config(&mut chance);
-    let members = if chance.random_bool(0.8) { 3 } else { 5 };
+    let members = members(settings.profile, &mut chance);
     // Streams of their own: a fault less leaves the plan and the clients as they are.
     let mut plan_chance = StdRng::seed_from_u64(chance.random());
     let plan = Plan::draw(settings.profile, &mut plan_chance, settings.span, members);
@@ -108,6 +107,14 @@ pub fn run(settings: &Settings) -> Outcome {
         recover(&mut world);
     }
     conclude(settings, world, &plan.faults)
+}
+
+fn members(profile: Profile, chance: &mut StdRng) -> u64 {
+    match chance.random_range(0..10) {
+        0 if profile != Profile::Membership => 1,
+        0..8 => 3,
+        _ => 5,
+    }
 }
 
 /// Those who use the cluster.
@@ -190,7 +197,7 @@ fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcom
     let mut problems = std::mem::take(&mut world.watchman.problems);
     let mut judged = judge(&evidence);
     problems.append(&mut judged.problems);
-    let lines: Vec<String> = evidence.records.operations.iter().map(ToString::to_string).collect();
+    let history = if settings.verbose { history(&evidence) } else { String::new() };
     Outcome {
         seed: settings.seed,
         problems,
@@ -202,10 +209,23 @@ fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcom
         counts: std::mem::take(&mut world.watchman.counts),
         messages: std::mem::take(&mut world.watchman.messages),
         turns: std::mem::take(&mut world.watchman.turns),
-        history: lines.join("\n"),
+        history,
         digest: world.story.digest(),
         story: std::mem::take(&mut world.story.lines),
     }
+}
+
+/// All that the clients were told, a line for each call, watch, lease and lock.
+fn history(evidence: &Evidence) -> String {
+    let Evidence { records, sightings, leases, holds, .. } = evidence;
+    let operations = records.operations.iter().map(ToString::to_string);
+    let ranges = records.range_reads.iter().map(|read| format!("{read} {:?}", read.pairs));
+    let watches = sightings.stretches.iter().map(|stretch| format!("{stretch:?}"));
+    let leases = leases.iter().map(|lease| format!("{lease:?}"));
+    let holds = holds.iter().map(|hold| format!("{hold:?}"));
+    let lines: Vec<String> =
+        operations.chain(ranges).chain(watches).chain(leases).chain(holds).collect();
+    lines.join("\n")
 }
 
 fn config(chance: &mut StdRng) -> MemberConfig {

@@ -77,6 +77,8 @@ pub(crate) enum Fault {
     /// The leader's process is killed and starts again after a time, and whoever gives
     /// another one its vote is killed right after; who got it is cut off.
     Ambush(Nanos),
+    /// Whoever leads is cut off from the other members for a time, and not from clients.
+    Depose(Nanos),
     /// Nobody lies in wait any more, and who was cut off for it is heard again.
     Disperse,
     /// The clock jumps ahead by so many milliseconds.

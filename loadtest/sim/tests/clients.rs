@@ -27,7 +27,7 @@ fn assert_all(happened: &BTreeMap<&'static str, u64>, expected: &[&str]) {
 
 #[test]
 fn watches_leases_locks_and_the_past_are_used() {
-    let happened = counts(Profile::Wild, 0..6);
+    let happened = counts(Profile::Wild, 0..16);
     assert_all(
         &happened,
         &[
@@ -50,7 +50,7 @@ fn watches_leases_locks_and_the_past_are_used() {
 
 #[test]
 fn members_come_and_go() {
-    let happened = counts(Profile::Membership, 0..5);
+    let happened = counts(Profile::Membership, 0..16);
     let expected = [
         "member added",
         "member joined",

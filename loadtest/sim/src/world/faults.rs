@@ -60,6 +60,7 @@ impl World {
                 self.on_disk(id, "actor sluggish", |member| member.sluggish = (part, times.max(1)));
             }
             Fault::Ambush(down) => self.lie_in_wait(down),
+            Fault::Depose(span) => self.depose(span),
             Fault::Disperse => self.disperse(),
             Fault::Jump(id, ms) => {
                 self.on_disk(id, "clock jumped", |member| member.clock.jump(ms));
@@ -122,6 +123,18 @@ impl World {
                 self.watchman.problem("damage is found or harmless", text);
             }
         }
+    }
+
+    /// Cuts whoever leads off from the others: it leads on for a while, with clients that
+    /// do not know better.
+    fn depose(&mut self, span: u64) {
+        let Some(leader) = self.leader() else { return };
+        let others = self.members.keys().copied().filter(|id| *id != leader);
+        let ways: Vec<(u64, u64)> =
+            others.flat_map(|other| [(leader, other), (other, leader)]).collect();
+        self.watchman.count("leader deposed");
+        self.network.cut.extend(&ways);
+        self.after(span, Event::Fault(Fault::Mend(ways)));
     }
 
     fn pause(&mut self, id: u64) {
