@@ -49,14 +49,14 @@ impl Place {
     /// The length of a file in bytes.
     pub(super) fn length(&self, name: &str) -> Result<u64, StoreError> {
         let path = self.path(name);
-        let length = self.disk.open(&path).and_then(|file| file.len());
+        let length = self.disk.open_to_read(&path).and_then(|file| file.len());
         length.map_err(StoreError::io("look at", &path))
     }
 
     /// The content of a file; `None` where there is none.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.path(name);
-        let file = match self.disk.open(&path) {
+        let file = match self.disk.open_to_read(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::io("read", &path)(e)),

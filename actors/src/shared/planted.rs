@@ -74,6 +74,7 @@ impl Planted {
         Self::CompactionEatsLive,
         Self::CompactionOneTooFar,
         Self::DeletionForgotten,
+        Self::DeletionEaten,
         Self::WatchSkipsAtSync,
         Self::WatchSkipsCompacted,
         Self::ProgressAheadOfEvents,

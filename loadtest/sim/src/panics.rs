@@ -1,6 +1,5 @@
 //! Panics in a simulated process: heard, not printed.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
@@ -26,18 +25,19 @@ fn listen() {
     });
 }
 
-/// Runs what catches its own unwinding, and gives what a panic said with its payload.
-pub(crate) fn caught_unwind<T>(
-    run: impl FnOnce() -> std::thread::Result<T>,
-) -> Result<T, (Box<dyn Any + Send>, String)> {
+/// Runs something, and gives what a panic said, if there was one: whoever caught it.
+pub(crate) fn heard<T>(run: impl FnOnce() -> T) -> (T, Option<String>) {
     listen();
+    SAID.take();
     let before = LISTENING.replace(true);
-    let outcome = run();
+    let value = run();
     LISTENING.set(before);
-    outcome.map_err(|payload| (payload, SAID.take()))
+    let said = SAID.take();
+    (value, (!said.is_empty()).then_some(said))
 }
 
 /// Runs something; a panic in it becomes an error that says what it said.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    caught_unwind(|| catch_unwind(AssertUnwindSafe(run))).map_err(|(_, said)| said)
+    let (outcome, said) = heard(|| catch_unwind(AssertUnwindSafe(run)));
+    outcome.map_err(|_| said.unwrap_or_default())
 }

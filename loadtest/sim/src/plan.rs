@@ -216,7 +216,9 @@ fn fault(kind: usize, chance: &mut StdRng, at: Nanos, span: Nanos, members: u64)
     let until = |fault| Some((end, fault));
     let (fault, end) = match kind {
         0 => {
-            let ways = ways(chance, id, members);
+            let mut ways = ways(chance, id, members);
+            // A member alone has nobody to be cut off from.
+            ways.retain(|(from, to)| from != to);
             (Fault::Cut(ways.clone()), until(Fault::Mend(ways)))
         }
         1 => (Fault::CutOff(id), until(Fault::Rejoin(id))),

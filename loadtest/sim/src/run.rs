@@ -197,6 +197,10 @@ fn conclude(settings: &Settings, mut world: World, faults: &[Planned]) -> Outcom
     let mut problems = std::mem::take(&mut world.watchman.problems);
     let mut judged = judge(&evidence);
     problems.append(&mut judged.problems);
+    if judged.undecided > 0 {
+        let text = format!("the search was given up for {} keys", judged.undecided);
+        problems.push(Problem::new("the judge decides", text));
+    }
     let history = if settings.verbose { history(&evidence) } else { String::new() };
     Outcome {
         seed: settings.seed,

@@ -7,10 +7,11 @@ mod waits;
 
 use castd_actors::Identity;
 use castd_actors::company::Begin;
+use castd_actors::lease_manager::LeaseSettings;
 use castd_actors::sim::SimDisk;
 
 pub use process::Part;
-pub(crate) use process::{Death, HEARTBEAT, MemberConfig, Process, ProcessEnds, WATCH_PROGRESS};
+pub(crate) use process::{Death, HEARTBEAT, MemberConfig, Process, WATCH_PROGRESS};
 
 use crate::time::{MS, Nanos};
 
@@ -32,8 +33,8 @@ pub(crate) struct Member {
     pub(crate) slowness: u64,
     /// An actor whose turns take so many times longer.
     pub(crate) sluggish: (Part, u64),
-    /// Its disk as it was before a bit turned on it.
-    pub(crate) whole: Option<SimDisk>,
+    /// The file of its checkpoint in which a bit has turned, and its disk as it was before.
+    pub(crate) rotten: Option<(String, SimDisk)>,
     /// Its disk takes little more.
     pub(crate) full: bool,
     /// It was removed from the cluster and has stopped for good.
@@ -55,7 +56,7 @@ impl Member {
             stalled_until: 0,
             slowness: 1,
             sluggish: (Part::Raft, 1),
-            whole: None,
+            rotten: None,
             full: false,
             removed: false,
             noted: 0,
@@ -84,14 +85,12 @@ pub(crate) struct MemberClock {
     pub(crate) counted_ms: u64,
 }
 
-/// A greater leap is a standstill of the member, which leases do not count.
-const STANDSTILL_MS: u64 = 1500;
-
 impl MemberClock {
     /// It jumps ahead.
     pub(crate) fn jump(&mut self, ms: u64) {
         self.jumped_ms += ms;
-        if ms <= STANDSTILL_MS {
+        // A greater leap is a standstill of the member, which leases do not count.
+        if ms <= LeaseSettings::default().stall_ms {
             self.counted_ms += ms;
         }
     }

@@ -222,7 +222,7 @@ impl Stage {
                 world.fault(Fault::Cut(ways));
             }
             Command::Mend => {
-                let ways = world.network.cut.iter().copied().collect();
+                let ways = world.network.cut.ways();
                 world.fault(Fault::Mend(ways));
             }
             Command::Kill(id) => world.end(*id, Ending::Kill),

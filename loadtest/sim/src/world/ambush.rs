@@ -3,8 +3,6 @@
 //! elect somebody in a term in which one of them has voted already. Left to chance, that
 //! would come once in many thousand worlds.
 
-use std::collections::BTreeSet;
-
 use raft::eraftpb::{Message, MessageType};
 use rand::Rng;
 
@@ -27,11 +25,7 @@ pub(super) enum Ambush {
 impl World {
     /// Kills whoever leads, for a time, and waits for a vote.
     pub(super) fn lie_in_wait(&mut self, down: Nanos) {
-        let leading = self.members.iter().filter_map(|(id, member)| {
-            let raft = member.process.as_ref()?.company.raft();
-            raft.is_leader.then_some((raft.term, *id))
-        });
-        let Some((_, leader)) = leading.max() else { return };
+        let Some(leader) = self.leader() else { return };
         self.disperse();
         self.end_for(leader, Ending::Kill, "process killed", down);
         self.network.ambush = Ambush::Waiting;
@@ -40,8 +34,7 @@ impl World {
     /// Nobody waits any more.
     pub(super) fn disperse(&mut self) {
         if let Ambush::Over(ways) = std::mem::take(&mut self.network.ambush) {
-            let ways: BTreeSet<(u64, u64)> = ways.into_iter().collect();
-            self.network.cut.retain(|way| !ways.contains(way));
+            self.network.cut.take(&ways);
         }
     }
 
@@ -55,7 +48,7 @@ impl World {
         let others = self.members.keys().copied().filter(|id| *id != elected);
         let ways: Vec<(u64, u64)> =
             others.flat_map(|other| [(elected, other), (other, elected)]).collect();
-        self.network.cut.extend(&ways);
+        self.network.cut.add(&ways);
         self.network.ambush = Ambush::Over(ways);
         let down = self.chance.random_range(10 * MS..200 * MS);
         self.end_for(voter, Ending::Kill, "voter ambushed", down);

@@ -99,7 +99,13 @@ impl World {
 
     pub(super) fn answer(&mut self, call: CallId, outcome: Result<Reply, Failure>) {
         let Some(pending) = self.calls.pending.remove(&call) else { return };
-        self.story.mix(&[call, u64::from(outcome.is_ok()), 99]);
+        let told = match &outcome {
+            Ok(Reply::Applied(applied)) => applied.revision,
+            Ok(Reply::Range(revision, found)) => *revision + found.count,
+            Ok(Reply::Alive(ttl_s)) => *ttl_s,
+            _ => 0,
+        };
+        self.story.mix(&[call, u64::from(outcome.is_ok()), told.cast_unsigned()]);
         self.with_client(pending.client, |client, world, number| {
             client.answer(world, number, call, outcome);
         });

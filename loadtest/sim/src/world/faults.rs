@@ -1,6 +1,8 @@
 //! What faults do to the world.
 
-use castd_actors::sim;
+use castd_actors::raft_node::LogStore;
+use castd_actors::sim::{self, SimDisk};
+use raft::Storage;
 use rand::Rng;
 
 use super::World;
@@ -16,9 +18,9 @@ impl World {
         match fault {
             Fault::Cut(ways) => {
                 self.watchman.count("network cut");
-                self.network.cut.extend(ways);
+                self.network.cut.add(&ways);
             }
-            Fault::Mend(ways) => self.network.cut.retain(|way| !ways.contains(way)),
+            Fault::Mend(ways) => self.network.cut.take(&ways),
             Fault::CutOff(id) => {
                 self.watchman.count("clients cut off");
                 self.network.cut_off.insert(id);
@@ -97,8 +99,8 @@ impl World {
         let segment_bytes = self.config.segment_bytes;
         self.end_for(id, Ending::Kill, "process killed", down);
         let Some(member) = self.members.get_mut(&id).filter(|member| {
-            // One that is down already may have had its turn.
-            member.process.is_none() && member.whole.is_none()
+            // One that is down already may have had its turn; a copy of a full disk is not full.
+            member.process.is_none() && member.rotten.is_none() && !member.full
         }) else {
             return;
         };
@@ -107,19 +109,24 @@ impl World {
         self.watchman.count("bit turned");
         self.story.tell(self.now, || format!("m{id}: {place}"));
         if place.starts_with("/member/snap") {
-            member.whole = Some(whole);
+            let file = place.split(':').next().unwrap_or_default().to_owned();
+            member.rotten = Some((file, whole));
             return;
         }
-        let rotten = std::mem::replace(&mut member.disk, whole);
-        let opened = panics::caught(|| {
-            let opened = sim::open(&rotten, segment_bytes, member.identity, &member.begin, false);
-            opened.map(drop).map_err(|error| error.to_string())
-        });
-        match opened {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => self.watchman.count("damage found"),
-            Err(said) => {
-                let text = format!("m{id} stumbles over {place}: {said}");
+        let rotten = std::mem::replace(&mut member.disk, whole.fork());
+        let open = |disk: &SimDisk| {
+            panics::caught(|| {
+                sim::open(disk, segment_bytes, member.identity, &member.begin, false)
+                    .map(|opened| opened.log)
+                    .map_err(|error| error.to_string())
+            })
+        };
+        match (open(&rotten), open(&whole)) {
+            (Ok(Err(_)), _) => self.watchman.count("damage found"),
+            // A torn end may be cut; what is left must be what was there.
+            (Ok(Ok(rotten)), Ok(Ok(whole))) if begins_as(&rotten, &whole) => {}
+            (found, _) => {
+                let text = format!("m{id} reads over {place}: {:?}", found.map(drop));
                 self.watchman.problem("damage is found or harmless", text);
             }
         }
@@ -132,8 +139,11 @@ impl World {
         let others = self.members.keys().copied().filter(|id| *id != leader);
         let ways: Vec<(u64, u64)> =
             others.flat_map(|other| [(leader, other), (other, leader)]).collect();
+        if ways.is_empty() {
+            return;
+        }
         self.watchman.count("leader deposed");
-        self.network.cut.extend(&ways);
+        self.network.cut.add(&ways);
         self.after(span, Event::Fault(Fault::Mend(ways)));
     }
 
@@ -152,4 +162,12 @@ impl World {
             self.wake(id);
         }
     }
+}
+
+/// Whether a log holds nothing but the beginning of another one.
+fn begins_as(log: &LogStore, whole: &LogStore) -> bool {
+    let same = |index| log.term(index).ok() == whole.term(index).ok();
+    log.first() == whole.first()
+        && log.last() <= whole.last()
+        && (log.first()..=log.last()).all(same)
 }

@@ -9,7 +9,7 @@ use rand::Rng;
 use super::World;
 use super::events::{Beat, Event};
 use crate::door::Done;
-use crate::member::{Death, HEARTBEAT, Part, Process, ProcessEnds, WATCH_PROGRESS};
+use crate::member::{Death, HEARTBEAT, Part, Process, WATCH_PROGRESS};
 use crate::panics;
 use crate::time::{MS, Nanos, SECOND};
 
@@ -58,7 +58,12 @@ impl World {
             }
         };
         member.noted = 0;
-        member.whole = None;
+        let unnoticed =
+            member.rotten.take().filter(|(file, _)| !member.disk.files(file).is_empty());
+        if let Some((place, _)) = unnoticed {
+            let text = format!("m{id} starts over {place}, in which a bit has turned");
+            self.watchman.problem("damage is found", text);
+        }
         member.process = Some(process);
         self.story.tell(now, || format!("m{id} starts, life {life}"));
         self.watchman.count("process started");
@@ -79,8 +84,8 @@ impl World {
     /// a bit has turned is replaced by what it was before.
     fn cannot_start(&mut self, id: u64, reason: &str) {
         let member = self.members.get_mut(&id).expect("only members are started");
-        let mended = member.whole.take().map(|whole| member.disk = whole).is_some();
-        let ailing = member.disk_ails();
+        let mended = member.rotten.take().map(|(_, whole)| member.disk = whole).is_some();
+        let ailing = member.disk_ails() && is_of_the_disk(reason);
         if mended {
             self.watchman.count("damage found");
         }
@@ -105,29 +110,24 @@ impl World {
         let clock_ms = member.clock.show(now);
         let process = member.process.as_mut().filter(|process| process.life == life)?;
         process.set_clock(clock_ms);
-        let outcome = panics::caught_unwind(|| catch_unwind(AssertUnwindSafe(|| act(process))));
-        let death = match outcome {
-            Ok(Ok(value)) => match process.take_death() {
-                None => return Some(value),
-                Some(death) => death,
-            },
-            Ok(Err(death)) => death,
-            Err((payload, said)) => match process.take_death() {
-                Some(death) => death,
-                None if payload.is::<ProcessEnds>() => ("an actor".to_owned(), said),
-                None => ("a panic".to_owned(), said),
-            },
+        let (outcome, panic) = panics::heard(|| catch_unwind(AssertUnwindSafe(|| act(process))));
+        let death = match (outcome, process.take_death()) {
+            (Ok(Ok(value)), None) => return Some(value),
+            (Ok(Err(death)), _) | (_, Some(death)) => death,
+            (Err(_), None) => ("an actor".to_owned(), panic.clone().unwrap_or_default()),
         };
-        self.died(id, &death);
+        self.died(id, &death, panic);
         None
     }
 
-    /// A process has ended by itself. That is right only when its disk ails.
-    fn died(&mut self, id: u64, (actor, said): &Death) {
-        let ails = self.members[&id].disk_ails();
+    /// A process has ended by itself. That is right only when its disk has refused
+    /// something; a panic never is.
+    fn died(&mut self, id: u64, (actor, said): &Death, panic: Option<String>) {
+        let ails = self.members[&id].disk_ails() && is_of_the_disk(said) && panic.is_none();
+        let said = &panic.unwrap_or_else(|| said.clone());
         self.story.tell(self.now, || format!("m{id} ends: {actor}: {said}"));
         self.watchman.count("process ended by itself");
-        if !ails || actor == "a panic" {
+        if !ails {
             self.watchman.problem("no process ends by itself", format!("m{id}: {actor}: {said}"));
         }
         self.end(id, Ending::Kill);
@@ -199,7 +199,7 @@ impl World {
     /// A part that could do nothing tries again a little later.
     fn retry(&mut self, id: u64, life: u16, part: Part) {
         let Some(process) = self.process_mut(id, life) else { return };
-        if !process.arranged.contains(&part) {
+        if process.has_work(part) && !process.arranged.contains(&part) {
             process.arranged.push(part);
             self.after(MS, Event::Turn { member: id, life, part });
         }
@@ -320,6 +320,11 @@ impl World {
     pub(super) fn process_mut(&mut self, id: u64, life: u16) -> Option<&mut Process> {
         self.members.get_mut(&id)?.process.as_mut().filter(|process| process.life == life)
     }
+}
+
+/// Whether this is what a disk says that fails or is full.
+fn is_of_the_disk(said: &str) -> bool {
+    ["simulated failure", "no storage space"].iter().any(|text| said.contains(text))
 }
 
 fn interval(beat: Beat) -> Nanos {

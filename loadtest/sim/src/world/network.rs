@@ -44,12 +44,48 @@ pub(super) struct Ask {
     reply: oneshot::Sender<Result<Answer, Error>>,
 }
 
+/// Ways, from and to, on which nothing arrives; each may be cut more than once.
+#[derive(Debug, Default)]
+pub(crate) struct Cuts(BTreeMap<(u64, u64), usize>);
+
+impl Cuts {
+    /// Cuts these.
+    pub(crate) fn add(&mut self, ways: &[(u64, u64)]) {
+        ways.iter().for_each(|way| *self.0.entry(*way).or_default() += 1);
+    }
+
+    /// Takes one cut of each back.
+    pub(crate) fn take(&mut self, ways: &[(u64, u64)]) {
+        for way in ways {
+            if let Some(cuts) = self.0.get_mut(way) {
+                *cuts -= 1;
+            }
+        }
+        self.0.retain(|_, cuts| *cuts > 0);
+    }
+
+    /// Mends everything.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Whether nothing arrives on a way.
+    pub(crate) fn contains(&self, way: &(u64, u64)) -> bool {
+        self.0.contains_key(way)
+    }
+
+    /// All of them.
+    pub(crate) fn ways(&self) -> Vec<(u64, u64)> {
+        self.0.keys().copied().collect()
+    }
+}
+
 /// All links, and where nothing gets through.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     pub(super) links: BTreeMap<(u64, u64), Link>,
-    /// Ways on which nothing arrives, from and to.
-    pub(crate) cut: BTreeSet<(u64, u64)>,
+    /// Ways on which nothing arrives.
+    pub(crate) cut: Cuts,
     /// Members that clients do not reach.
     pub(crate) cut_off: BTreeSet<u64>,
     /// When the last parcel of a lane arrives.
@@ -111,18 +147,14 @@ impl World {
         let Some(process) = member.process.as_mut() else { return };
         let life = process.life;
         let mut outgoing = BTreeMap::new();
-        let mut snapshots = Vec::new();
+        let (mut snapshots, mut asks) = (Vec::new(), Vec::new());
         while let Some(batch) = process.peers.messages.take_waiting() {
             for message in batch {
                 match message {
                     PeerMessage::Send(messages) => sort(messages, &mut outgoing, &mut snapshots),
                     PeerMessage::Members(_) | PeerMessage::Notice(_) => {}
                     PeerMessage::Ask { to, question, reply } => {
-                        self.network.asked += 1;
-                        self.network.asks.insert(self.network.asked, Ask { from: id, to, reply });
-                        let asked = self.network.asked;
-                        self.line_question(id, life, to, asked, question);
-                        return self.take_peer_messages(id);
+                        asks.push((Ask { from: id, to, reply }, question));
                     }
                 }
             }
@@ -134,15 +166,20 @@ impl World {
         for message in snapshots {
             self.export(id, life, message);
         }
+        for (ask, question) in asks {
+            self.ask(life, ask, question);
+        }
     }
 
-    fn line_question(&mut self, id: u64, life: u16, to: u64, asked: u64, question: Question) {
+    fn ask(&mut self, life: u16, ask: Ask, question: Question) {
+        let (id, to) = (ask.from, ask.to);
         if self.stands(id, life, to).is_none() {
-            if let Some(Ask { reply, .. }) = self.network.asks.remove(&asked) {
-                let _ = reply.send(Err(Error::NoLeader));
-            }
-            return;
+            let _ = ask.reply.send(Err(Error::NoLeader));
+            return self.wake(id);
         }
+        self.network.asked += 1;
+        let asked = self.network.asked;
+        self.network.asks.insert(asked, ask);
         self.send(id, life, to, Lane::Urgent, &Load::Question(asked, question));
         self.after(ASK_TIMEOUT, Event::Unanswered { member: id, question: asked });
     }

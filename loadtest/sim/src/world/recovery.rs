@@ -73,6 +73,13 @@ impl World {
     /// Looks at all members' states.
     pub(crate) fn take_all_fingerprints(&mut self) {
         self.compare_members();
+        let mistaken =
+            self.members.iter().filter(|(id, member)| member.removed && self.is_member(**id));
+        let mistaken: Vec<u64> = mistaken.map(|(id, _)| *id).collect();
+        if !mistaken.is_empty() {
+            let text = format!("{mistaken:?} have stopped and are members");
+            self.watchman.problem("who is a member stays one", text);
+        }
         let lives: Vec<(u64, u16)> = self
             .members
             .iter()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use castd_actors::ClusterState;
 use castd_actors::mvcc::{Record, Revision};
 use castd_check::{Event as Change, Fingerprint, Kv, LEASE_KEYS, Problem};
 use raft::eraftpb::{Message, MessageType};
@@ -128,6 +129,10 @@ impl World {
             let records = view.records_from(Revision { main: from, sub: 0 });
             self.watchman.note_records(self.now, id, records);
         }
+        if view.revision() < from - 1 {
+            let text = format!("m{id} was at revision {}, and is at {}", from - 1, view.revision());
+            self.watchman.problem("a member's state never goes back", text);
+        }
         if view.compact_revision() > self.watchman.compacted {
             self.watchman.compacted = view.compact_revision();
             self.watchman.count("history compacted");
@@ -141,13 +146,14 @@ impl World {
     pub(crate) fn take_fingerprint(&mut self, id: u64, life: u16) {
         let Some(process) = self.process(id) else { return };
         let view = process.company.view();
-        let Ok(hash) = view.hash_kv(0) else { return };
+        // Before its first snapshot, a member that joins has no state of the log's.
+        let Some(Ok(hash)) = (view.applied_index() > 0).then(|| view.hash_kv(0)) else { return };
         let fingerprint = Fingerprint {
             member: u8::try_from(id - 1).unwrap_or(u8::MAX),
             life,
             applied_index: view.applied_index(),
             revision: view.revision(),
-            hash: u64::from(hash.hash),
+            hash: u64::from(hash.hash) << 32 | u64::from(cluster_hash(view.cluster())),
         };
         if self.watchman.fingerprints.last() != Some(&fingerprint) {
             self.watchman.fingerprints.push(fingerprint);
@@ -174,6 +180,11 @@ impl World {
             Some(_) => {}
         }
     }
+}
+
+/// A hash of members, alarms and the cluster's version.
+fn cluster_hash(cluster: &ClusterState) -> u32 {
+    crc32c::crc32c(format!("{cluster:?}").as_bytes())
 }
 
 fn kind_name(kind: MessageType) -> &'static str {
