@@ -4,33 +4,37 @@
 //! them their turns is another matter: threads and arbiters in a member
 //! ([`super::start`]), and one loop under a seed in the simulator.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus::Registry;
 use tokio::sync::Semaphore;
 
 use super::config::CompanyConfig;
 use super::door::Company;
+use super::mailboxes::{Inlets, mailboxes};
 use super::members::PromotionMetrics;
 use super::open::Opened;
 use super::start::StartError;
 use crate::apply_loop::{ApplyCore, ApplyEdges, ApplyLoop, ApplyMessage};
 use crate::checkpointer::{
-    CheckpointEvents, CheckpointMetrics, CheckpointerLink, CheckpointerOptions, Sealed, Sealer,
-    StoreError, sealer,
+    CheckpointEvents, CheckpointMetrics, CheckpointStore, CheckpointerLink, CheckpointerOptions,
+    Sealed, Sealer, StoreError, sealer,
 };
+use crate::cluster::ClusterState;
 use crate::compactor::{Compactor, CompactorEdges, CompactorMessage, Schedule};
 use crate::lease_manager::{
     LeaseCore, LeaseEdges, LeaseManager, LeaseMessage, LeaseMetrics, LeaseSettings,
     RenewalSettings, Renewals,
 };
-use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, View};
+use crate::mvcc::{Mvcc, MvccEdges, MvccMessage, MvccMetrics, Store, View};
 use crate::peer_transport::{
     PeerEdges, PeerMessage, PeerMetrics, PeerService, PeerSettings, PeerStatus, ServiceEdges,
 };
 use crate::proposer::Proposer;
 use crate::raft_node::{
-    RaftCompletion, RaftCore, RaftEdges, RaftInbound, RaftMessage, RaftMetrics, RaftNode,
+    LogStore, RaftCompletion, RaftCore, RaftEdges, RaftInbound, RaftMessage, RaftMetrics, RaftNode,
     RaftSettings, RaftStatus,
 };
 use crate::shared::{
@@ -38,7 +42,9 @@ use crate::shared::{
     request_timeout,
 };
 use crate::snapshot::Exporter;
-use crate::wal_writer::{self, WalError, WalEvents, WalHandle, WalMetrics, WalWriter};
+use crate::wal_writer::{
+    self, Identity, Wal, WalError, WalEvents, WalHandle, WalMetrics, WalWriter,
+};
 use crate::watch_hub::{HubEdges, HubMessage, HubMetrics, HubSettings, WatchDoor};
 
 /// Requests inside the company at a time: etcd refuses when as many entries
@@ -46,24 +52,10 @@ use crate::watch_hub::{HubEdges, HubMessage, HubMetrics, HubSettings, WatchDoor}
 const REQUESTS_INSIDE: usize = 5000;
 /// Bytes of those requests.
 const BYTES_INSIDE: usize = 256 << 20;
-/// Completions on their way to RaftNode: its windows and one seal.
-const COMPLETIONS: usize = 256;
-/// Messages for a shard of the watch hub.
-const HUB_MESSAGES: usize = 128;
-/// Messages for Mvcc: the commit window, and questions from elsewhere.
-const MVCC_MESSAGES: usize = 256;
 /// Questions that may be with Mvcc at a time.
 const QUESTIONS: usize = 32;
-/// Messages for RaftNode from clients: proposals are counted by credits, and
-/// reads wait for room.
-const RAFT_REQUESTS: usize = 16_384;
-
 /// When a read index that nobody confirmed is asked for again, as in etcd.
 const READ_RETRY: Duration = Duration::from_millis(500);
-
-/// Parcels from other members on their way to RaftNode; their senders wait for
-/// room.
-const RAFT_INBOUND: usize = 256;
 
 /// What sets one run of a member apart from all others.
 #[derive(Clone, Debug)]
@@ -148,73 +140,8 @@ pub struct HubParts {
     pub shards: Vec<(Outlet<HubMessage>, Outlet<HubMessage>)>,
 }
 
-/// The sending ends of all mailboxes.
-struct Inlets {
-    raft_requests: Inlet<RaftMessage>,
-    raft_inbound: Inlet<RaftInbound>,
-    completed: Inlet<RaftCompletion>,
-    apply: Inlet<ApplyMessage>,
-    mvcc: ThreadInlet<MvccMessage>,
-    leases: Inlet<LeaseMessage>,
-    hub: Vec<Inlet<HubMessage>>,
-    watches: Vec<Inlet<HubMessage>>,
-    compactor: Inlet<CompactorMessage>,
-    peers: Inlet<PeerMessage>,
-}
-
-/// Their receiving ends.
-struct Outlets {
-    raft_requests: Outlet<RaftMessage>,
-    raft_inbound: Outlet<RaftInbound>,
-    completed: Outlet<RaftCompletion>,
-    apply: Outlet<ApplyMessage>,
-    mvcc: ThreadOutlet<MvccMessage>,
-    leases: Outlet<LeaseMessage>,
-    hub: Vec<(Outlet<HubMessage>, Outlet<HubMessage>)>,
-    compactor: Outlet<CompactorMessage>,
-    peers: Outlet<PeerMessage>,
-}
-
-fn mailboxes(board: &Switchboard, shards: usize) -> (Inlets, Outlets) {
-    let (raft_requests, requests) = board.mailbox("raft_requests", RAFT_REQUESTS);
-    let (raft_inbound, inbound) = board.mailbox("raft_inbound", RAFT_INBOUND);
-    let (completed, completions) = board.mailbox("raft_completions", COMPLETIONS);
-    let (apply, committed) = board.mailbox("apply_loop", 2 * crate::raft_node::COMMIT_WINDOW);
-    let (mvcc, mvcc_messages) = board.thread_mailbox("mvcc", MVCC_MESSAGES);
-    let (leases, lease_messages) = board.mailbox("lease_manager", 4096);
-    let shard_mailboxes = |of: &str| -> (Vec<_>, Vec<_>) {
-        let name = |shard| format!("watch_hub_{shard}_{of}");
-        (0..shards).map(|shard| board.mailbox(name(shard), HUB_MESSAGES)).unzip()
-    };
-    let (hub, hub_events) = shard_mailboxes("events");
-    let (watches, watch_requests) = shard_mailboxes("requests");
-    let (compactor, compactor_messages) = board.mailbox("compactor", 4);
-    let (peers, peer_messages) = board.mailbox("peer_transport", 1024);
-    let inlets = Inlets {
-        raft_requests,
-        raft_inbound,
-        completed,
-        apply,
-        mvcc,
-        leases,
-        hub,
-        watches,
-        compactor,
-        peers,
-    };
-    let outlets = Outlets {
-        raft_requests: requests,
-        raft_inbound: inbound,
-        completed: completions,
-        apply: committed,
-        mvcc: mvcc_messages,
-        leases: lease_messages,
-        hub: hub_events.into_iter().zip(watch_requests).collect(),
-        compactor: compactor_messages,
-        peers: peer_messages,
-    };
-    (inlets, outlets)
-}
+/// RaftNode's mailboxes: requests, what comes from other members, completions.
+type RaftOutlets = (Outlet<RaftMessage>, Outlet<RaftInbound>, Outlet<RaftCompletion>);
 
 /// What actors show to everyone.
 struct Shown {
@@ -233,160 +160,31 @@ pub fn assemble(
     life: &Life,
 ) -> Result<Assembled, StartError> {
     let Opened { identity, store, cluster, applied, applied_term, log, .. } = opened;
-    let registry = &config.registry;
     let board = Switchboard::default();
-    let fatal = &config.fatal;
     let (inlets, outlets) = mailboxes(&board, config.watch_threads.shards());
+    let credits = Credits::new(REQUESTS_INSIDE, BYTES_INSIDE);
+    let proposer = Proposer::new(inlets.raft_requests.clone(), credits, life.first_id);
     let shown = Shown {
         view: Published::new(store.view(applied, applied_term, cluster.clone().into())),
         status: Published::new(RaftStatus::default()),
         reachable: Published::new(PeerStatus::default()),
     };
-    let credits = Credits::new(REQUESTS_INSIDE, BYTES_INSIDE);
-    let proposer = Proposer::new(inlets.raft_requests.clone(), credits, life.first_id);
     let questions = Arc::new(Semaphore::new(QUESTIONS));
+    let cast = Cast { identity, config, life, inlets, shown, proposer, questions };
 
-    let (wal_handle, wal) = wal_writer::writer(
-        opened.wal,
-        2 * crate::raft_node::APPEND_WINDOW + 2,
-        WalToRaft { raft: inlets.completed.clone(), fatal: FatalReport::clone(fatal) },
-        WalMetrics::new(registry)?,
-    );
-    let (checkpointer, sealer) = sealer(
-        opened.checkpoints,
-        Box::new(SealToMvcc { mvcc: inlets.mvcc.clone(), fatal: FatalReport::clone(fatal) }),
-        CheckpointMetrics::register(registry)?,
-        &CheckpointerOptions::default(),
-    );
-    let mvcc = Mvcc::new(
-        identity,
-        store,
-        shown.view.clone(),
-        MvccEdges {
-            raft: inlets.completed.clone(),
-            leases: inlets.leases.clone(),
-            hub: inlets.hub.clone(),
-            checkpointer: checkpointer.clone(),
-        },
-        config.seal,
-        config.slow_apply,
-        MvccMetrics::new(registry)?,
-    );
-    let raft_edges = RaftEdges {
-        wal: wal_handle.clone(),
-        apply: inlets.apply.clone(),
-        peers: inlets.peers.clone(),
-        reachable: shown.reachable.clone(),
-        status: shown.status.clone(),
-        metrics: RaftMetrics::new(registry)?,
-    };
-    let raft_node = RaftNode::new(
-        RaftCore::new(raft_settings(config, life, identity.member_id, applied), log)?,
-        raft_edges,
-        config.heartbeat,
-        outlets.raft_requests,
-        outlets.raft_inbound,
-        outlets.completed,
-        FatalReport::clone(fatal),
-    );
-    let mut peer_settings =
-        PeerSettings::new(identity, &config.version, config.heartbeat, config.election);
-    peer_settings.max_request_bytes = config.max_request_bytes;
-    let peer_metrics = PeerMetrics::new(registry)?;
-    let peers = PeerParts {
-        settings: peer_settings.clone(),
-        edges: PeerEdges {
-            raft: inlets.raft_inbound.clone(),
-            transport: inlets.peers.clone(),
-            status: shown.reachable.clone(),
-            snapshots: Arc::new(Exporter::new(inlets.mvcc.clone(), Arc::clone(&questions))),
-        },
-        messages: outlets.peers,
-        metrics: peer_metrics.clone(),
-    };
-    let told = inlets.peers.try_send(PeerMessage::Members(Arc::new(cluster.clone())));
-    assert!(told.is_ok(), "a mailbox that nobody has used has room");
-    let apply_edges = ApplyEdges {
-        mvcc: inlets.mvcc.clone(),
-        compactor: inlets.compactor.clone(),
-        raft: inlets.completed.clone(),
-        peers: inlets.peers.clone(),
-    };
-    let apply_loop = ApplyLoop::new(
-        ApplyCore::new(cluster),
-        apply_edges,
-        outlets.apply,
-        FatalReport::clone(fatal),
-    );
-    let lease_edges = LeaseEdges {
-        proposer: proposer.clone(),
-        raft: shown.status.clone(),
-        raft_requests: inlets.raft_requests.clone(),
-        peers: inlets.peers.clone(),
-        own: inlets.leases.clone(),
-    };
-    let (lease_settings, renewal_settings) = lease_settings(config.election);
-    let lease_manager = LeaseManager::new(
-        LeaseCore::new(lease_settings, opened.leases, life.clock.now_ms()),
-        Renewals::new(renewal_settings),
-        lease_edges,
-        life.clock.clone(),
-        outlets.leases,
-        LeaseMetrics::new(registry)?,
-        FatalReport::clone(fatal),
-    );
-    let compactor = Compactor::new(
-        Schedule::new(config.compaction, life.clock.now_ms()),
-        config.scrub,
-        CompactorEdges {
-            proposer: proposer.clone(),
-            mvcc: inlets.mvcc.clone(),
-            view: shown.view.clone(),
-            raft: shown.status.clone(),
-        },
-        life.clock.clone(),
-        outlets.compactor,
-    );
-    let hub = HubParts {
-        settings: HubSettings::new(
-            identity.cluster_id,
-            identity.member_id,
-            config.watch_fragment_bytes,
-        ),
-        edges: HubEdges { view: shown.view.clone(), raft: shown.status.clone() },
-        metrics: HubMetrics::new(registry)?,
-        shards: outlets.hub,
-    };
-    let company = Company {
-        identity,
-        proposer,
-        raft_requests: inlets.raft_requests,
-        reads: None,
-        mvcc: inlets.mvcc,
-        leases: inlets.leases,
-        watches: WatchDoor::new(inlets.watches),
-        view: shown.view,
-        status: shown.status,
-        board,
-        peer_requests: inlets.peers,
-        peers: shown.reachable,
-        rules: config.rules,
-        promotions: PromotionMetrics::new(registry)?,
-        lease_ttl_min_s: lease_ttl_min_s(config.election),
-        request_timeout: request_timeout(config.election),
-        questions,
-        peer_service: None,
-    };
-    let service_edges = ServiceEdges {
-        raft: inlets.raft_inbound,
-        transport: company.peer_requests.clone(),
-        view: company.view.clone(),
-        questions: Arc::new(company.clone()),
-        spool_dir: opened.snap_dir,
-    };
-    let service = PeerService::new(peer_settings, service_edges, peer_metrics);
+    let (wal_handle, wal) = cast.wal(opened.wal)?;
+    let (checkpointer, sealer) = cast.sealer(opened.checkpoints)?;
+    let mvcc = cast.mvcc(store, checkpointer.clone())?;
+    let raft_outlets = (outlets.raft_requests, outlets.raft_inbound, outlets.completed);
+    let raft_node = cast.raft_node(log, applied, wal_handle.clone(), raft_outlets)?;
+    let lease_manager = cast.lease_manager(opened.leases, outlets.leases)?;
+    let compactor = cast.compactor(outlets.compactor);
+    let hub = cast.hub(outlets.hub)?;
+    let peers = cast.peers(&cluster, outlets.peers)?;
+    let apply_loop = cast.apply_loop(cluster, outlets.apply);
+    let company = cast.company(board, &peers, opened.snap_dir)?;
     Ok(Assembled {
-        company: Company { peer_service: Some(service), ..company },
+        company,
         raft_node,
         apply_loop,
         lease_manager,
@@ -400,6 +198,209 @@ pub fn assemble(
         wal_handle,
         checkpointer,
     })
+}
+
+/// What every actor is made with: the edges to the others, and what is shown to all.
+struct Cast<'a> {
+    identity: Identity,
+    config: &'a CompanyConfig,
+    life: &'a Life,
+    inlets: Inlets,
+    shown: Shown,
+    proposer: Proposer,
+    /// Questions that may be with Mvcc at a time, whoever asks.
+    questions: Arc<Semaphore>,
+}
+
+impl Cast<'_> {
+    fn fatal(&self) -> FatalReport {
+        FatalReport::clone(&self.config.fatal)
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.config.registry
+    }
+
+    fn wal(&self, wal: Wal) -> Result<(WalHandle, WalWriter<WalToRaft>), StartError> {
+        let events = WalToRaft { raft: self.inlets.completed.clone(), fatal: self.fatal() };
+        let metrics = WalMetrics::new(self.registry())?;
+        Ok(wal_writer::writer(wal, 2 * crate::raft_node::APPEND_WINDOW + 2, events, metrics))
+    }
+
+    fn sealer(
+        &self,
+        checkpoints: Box<dyn CheckpointStore>,
+    ) -> Result<(CheckpointerLink, Sealer), StartError> {
+        let events = SealToMvcc { mvcc: self.inlets.mvcc.clone(), fatal: self.fatal() };
+        let metrics = CheckpointMetrics::register(self.registry())?;
+        Ok(sealer(checkpoints, Box::new(events), metrics, &CheckpointerOptions::default()))
+    }
+
+    fn mvcc(&self, store: Store, checkpointer: CheckpointerLink) -> Result<Mvcc, StartError> {
+        let edges = MvccEdges {
+            raft: self.inlets.completed.clone(),
+            leases: self.inlets.leases.clone(),
+            hub: self.inlets.hub.clone(),
+            checkpointer,
+        };
+        Ok(Mvcc::new(
+            self.identity,
+            store,
+            self.shown.view.clone(),
+            edges,
+            self.config.seal,
+            self.config.slow_apply,
+            MvccMetrics::new(self.registry())?,
+        ))
+    }
+
+    fn raft_node(
+        &self,
+        log: LogStore,
+        applied: u64,
+        wal: WalHandle,
+        (requests, inbound, completions): RaftOutlets,
+    ) -> Result<RaftNode, StartError> {
+        let settings = raft_settings(self.config, self.life, self.identity.member_id, applied);
+        let edges = RaftEdges {
+            wal,
+            apply: self.inlets.apply.clone(),
+            peers: self.inlets.peers.clone(),
+            reachable: self.shown.reachable.clone(),
+            status: self.shown.status.clone(),
+            metrics: RaftMetrics::new(self.registry())?,
+        };
+        Ok(RaftNode::new(
+            RaftCore::new(settings, log)?,
+            edges,
+            self.config.heartbeat,
+            requests,
+            inbound,
+            completions,
+            self.fatal(),
+        ))
+    }
+
+    fn apply_loop(&self, cluster: ClusterState, messages: Outlet<ApplyMessage>) -> ApplyLoop {
+        let edges = ApplyEdges {
+            mvcc: self.inlets.mvcc.clone(),
+            compactor: self.inlets.compactor.clone(),
+            raft: self.inlets.completed.clone(),
+            peers: self.inlets.peers.clone(),
+        };
+        ApplyLoop::new(ApplyCore::new(cluster), edges, messages, self.fatal())
+    }
+
+    fn lease_manager(
+        &self,
+        leases: Vec<(i64, i64, i64)>,
+        messages: Outlet<LeaseMessage>,
+    ) -> Result<LeaseManager, StartError> {
+        let edges = LeaseEdges {
+            proposer: self.proposer.clone(),
+            raft: self.shown.status.clone(),
+            raft_requests: self.inlets.raft_requests.clone(),
+            peers: self.inlets.peers.clone(),
+            own: self.inlets.leases.clone(),
+        };
+        let clock = &self.life.clock;
+        let (lease_settings, renewal_settings) = lease_settings(self.config.election);
+        Ok(LeaseManager::new(
+            LeaseCore::new(lease_settings, leases, clock.now_ms()),
+            Renewals::new(renewal_settings),
+            edges,
+            clock.clone(),
+            messages,
+            LeaseMetrics::new(self.registry())?,
+            self.fatal(),
+        ))
+    }
+
+    fn compactor(&self, messages: Outlet<CompactorMessage>) -> Compactor {
+        let edges = CompactorEdges {
+            proposer: self.proposer.clone(),
+            mvcc: self.inlets.mvcc.clone(),
+            view: self.shown.view.clone(),
+            raft: self.shown.status.clone(),
+        };
+        let clock = &self.life.clock;
+        let schedule = Schedule::new(self.config.compaction, clock.now_ms());
+        Compactor::new(schedule, self.config.scrub, edges, clock.clone(), messages)
+    }
+
+    fn hub(
+        &self,
+        shards: Vec<(Outlet<HubMessage>, Outlet<HubMessage>)>,
+    ) -> Result<HubParts, StartError> {
+        let Identity { cluster_id, member_id } = self.identity;
+        Ok(HubParts {
+            settings: HubSettings::new(cluster_id, member_id, self.config.watch_fragment_bytes),
+            edges: HubEdges { view: self.shown.view.clone(), raft: self.shown.status.clone() },
+            metrics: HubMetrics::new(self.registry())?,
+            shards,
+        })
+    }
+
+    fn peers(
+        &self,
+        cluster: &ClusterState,
+        messages: Outlet<PeerMessage>,
+    ) -> Result<PeerParts, StartError> {
+        let CompanyConfig { version, heartbeat, election, max_request_bytes, .. } = self.config;
+        let settings = PeerSettings::new(self.identity, version, *heartbeat, *election);
+        let exporter = Exporter::new(self.inlets.mvcc.clone(), Arc::clone(&self.questions));
+        let told = self.inlets.peers.try_send(PeerMessage::Members(Arc::new(cluster.clone())));
+        assert!(told.is_ok(), "a mailbox that nobody has used has room");
+        Ok(PeerParts {
+            settings: PeerSettings { max_request_bytes: *max_request_bytes, ..settings },
+            edges: PeerEdges {
+                raft: self.inlets.raft_inbound.clone(),
+                transport: self.inlets.peers.clone(),
+                status: self.shown.reachable.clone(),
+                snapshots: Arc::new(exporter),
+            },
+            messages,
+            metrics: PeerMetrics::new(self.registry())?,
+        })
+    }
+
+    fn company(
+        self,
+        board: Switchboard,
+        peers: &PeerParts,
+        spool_dir: PathBuf,
+    ) -> Result<Company, StartError> {
+        let promotions = PromotionMetrics::new(self.registry())?;
+        let company = Company {
+            identity: self.identity,
+            proposer: self.proposer,
+            raft_requests: self.inlets.raft_requests,
+            reads: None,
+            mvcc: self.inlets.mvcc,
+            leases: self.inlets.leases,
+            watches: WatchDoor::new(self.inlets.watches),
+            view: self.shown.view,
+            status: self.shown.status,
+            board,
+            peer_requests: self.inlets.peers,
+            peers: self.shown.reachable,
+            rules: self.config.rules,
+            promotions,
+            lease_ttl_min_s: lease_ttl_min_s(self.config.election),
+            request_timeout: request_timeout(self.config.election),
+            questions: self.questions,
+            peer_service: None,
+        };
+        let edges = ServiceEdges {
+            raft: self.inlets.raft_inbound,
+            transport: company.peer_requests.clone(),
+            view: company.view.clone(),
+            questions: Arc::new(company.clone()),
+            spool_dir,
+        };
+        let service = PeerService::new(peers.settings.clone(), edges, peers.metrics.clone());
+        Ok(Company { peer_service: Some(service), ..company })
+    }
 }
 
 fn lease_settings(election: Duration) -> (LeaseSettings, RenewalSettings) {

@@ -20,6 +20,7 @@ mod desk;
 mod door;
 mod force_new;
 mod leases;
+mod mailboxes;
 mod members;
 mod open;
 #[cfg(test)]

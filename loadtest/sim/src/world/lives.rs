@@ -324,7 +324,9 @@ impl World {
 
 /// Whether this is what a disk says that fails or is full.
 fn is_of_the_disk(said: &str) -> bool {
-    ["simulated failure", "no storage space"].iter().any(|text| said.contains(text))
+    ["simulated failure", "no storage space", "no space left on device"]
+        .iter()
+        .any(|text| said.contains(text))
 }
 
 fn interval(beat: Beat) -> Nanos {
