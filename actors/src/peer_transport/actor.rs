@@ -1,6 +1,6 @@
 //! The shell: messages to their links, and what the links notice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Callers whose refusals are remembered: anyone can call.
 const REFUSED_MAX: usize = 64;
+/// Callers that are not known as members and have a link all the same.
+const STRANGERS_MAX: usize = 16;
 
 /// Where PeerTransport sends to, and where it is heard.
 #[derive(Clone)]
@@ -51,6 +53,8 @@ pub struct PeerTransport {
     cluster: Option<Arc<ClusterState>>,
     links: BTreeMap<u64, LinkDoor>,
     links_made: u64,
+    /// Members that have called and are in no list of members that was applied here.
+    strangers: BTreeSet<u64>,
     status: PeerStatus,
     refusals: HashMap<(u64, Refusal), Gate>,
 }
@@ -71,6 +75,7 @@ impl PeerTransport {
             cluster: None,
             links: BTreeMap::new(),
             links_made: 0,
+            strangers: BTreeSet::new(),
             status: PeerStatus::default(),
             refusals: HashMap::new(),
         }
@@ -136,7 +141,9 @@ impl PeerTransport {
     fn meet_members(&mut self) {
         let Some(cluster) = self.cluster.clone() else { return };
         let us = self.settings.identity.member_id;
-        let gone = |id: &u64| !cluster.members.contains_key(id);
+        let (members, removed) = (&cluster.members, &cluster.removed);
+        self.strangers.retain(|id| !members.contains_key(id) && !removed.contains(id));
+        let gone = |id: &u64| !members.contains_key(id) && !self.strangers.contains(id);
         for id in self.links.keys().copied().filter(gone).collect::<Vec<_>>() {
             self.part(id, "removed from the cluster");
         }
@@ -159,7 +166,7 @@ impl PeerTransport {
             serial: self.links_made,
             addresses: Published::new(urls),
             settings: Arc::clone(&self.settings),
-            caller: Caller::new(&self.settings, peer),
+            caller: Caller::new(&self.settings, peer, &self.own_urls()),
             losses: Losses::new(peer, self.edges.raft.clone(), self.settings.tick),
             figures,
             transport: self.edges.transport.clone(),
@@ -172,6 +179,25 @@ impl PeerTransport {
             "started a peer's link"
         );
         self.links.insert(peer, link);
+    }
+
+    /// Makes a link to who calls and is not in the list of members here: this member is
+    /// behind, and the caller, who has joined meanwhile, may be the leader that has to hear
+    /// how far it is.
+    fn answer_stranger(&mut self, from: u64, urls: Vec<String>) {
+        let removed = self.cluster.as_ref().is_none_or(|cluster| cluster.removed.contains(&from));
+        if removed || urls.is_empty() || self.strangers.len() >= STRANGERS_MAX {
+            return;
+        }
+        self.strangers.insert(from);
+        self.link(from, urls);
+    }
+
+    /// Where this member is reached, as far as it knows.
+    fn own_urls(&self) -> Vec<String> {
+        let own = self.settings.identity.member_id;
+        let member = self.cluster.as_ref().and_then(|cluster| cluster.members.get(&own));
+        member.map(|member| member.peer_urls.clone()).unwrap_or_default()
     }
 
     fn part(&mut self, peer: u64, reason: &str) {
@@ -190,11 +216,10 @@ impl PeerTransport {
             // A link that was replaced meanwhile.
             Notice::Up { .. } | Notice::Down { .. } => {}
             Notice::Refused { peer, refusal } => self.refused(peer, refusal),
-            Notice::Caller(from) => {
-                if let Some(link) = self.links.get(&from) {
-                    link.wake.notify_waiters();
-                }
-            }
+            Notice::Caller { from, urls } => match self.links.get(&from) {
+                Some(link) => link.wake.notify_waiters(),
+                None => self.answer_stranger(from, urls),
+            },
             Notice::Turned { from, cluster_id, refusal } => {
                 self.turned(from, cluster_id, refusal);
             }

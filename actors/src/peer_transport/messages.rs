@@ -63,8 +63,14 @@ pub enum Notice {
         /// Why.
         refusal: Refusal,
     },
-    /// A member opened a stream to this one: it can be reached again.
-    Caller(u64),
+    /// A member calls this one: it can be reached again. When it is not known here, it
+    /// has joined behind what this member has applied, and must be answered all the same.
+    Caller {
+        /// The member.
+        from: u64,
+        /// Where it says that it is reached.
+        urls: Vec<String>,
+    },
     /// A caller was refused.
     Turned {
         /// Who it said it is; 0 when it did not.

@@ -22,7 +22,7 @@ use super::messages::{Notice, PeerMessage};
 use super::metrics::{CallerFigures, PeerMetrics};
 use super::queue::Lane;
 use super::settings::PeerSettings;
-use super::wire::{Refusal, admit, answer_of, caller_of};
+use super::wire::{Refusal, admit, answer_of, caller_of, peer_urls_of};
 use crate::mvcc::View;
 use crate::raft_node::RaftInbound;
 use crate::shared::{Error, Inlet, Published};
@@ -117,6 +117,10 @@ impl Room {
         refusal.status()
     }
 
+    fn tell_of_caller(&self, from: u64, metadata: &MetadataMap) {
+        self.tell(Notice::Caller { from, urls: peer_urls_of(metadata) });
+    }
+
     fn tell(&self, notice: Notice) {
         // A busy PeerTransport may miss it: the next call brings another one.
         let _ = self.edges.transport.try_send(PeerMessage::Notice(notice));
@@ -193,7 +197,7 @@ impl Peer for PeerService {
         request: Request<Streaming<Parcel>>,
     ) -> Result<Response<Answers>, Status> {
         let from = self.room.admit(request.metadata())?;
-        self.room.tell(Notice::Caller(from));
+        self.room.tell_of_caller(from, request.metadata());
         let incoming = Incoming {
             room: Arc::clone(&self.room),
             parcels: request.into_inner(),
@@ -233,6 +237,7 @@ impl Peer for PeerService {
 
     async fn ask(&self, request: Request<Question>) -> Result<Response<Answer>, Status> {
         let from = self.room.admit(request.metadata())?;
+        self.room.tell_of_caller(from, request.metadata());
         let question = request.into_inner();
         if let Some(question::Question::Info(_)) = question.question {
             return Ok(Response::new(self.info()));

@@ -14,6 +14,7 @@ const CLUSTER_ID: &str = "castd-cluster-id";
 const FROM: &str = "castd-from";
 const TO: &str = "castd-to";
 const VERSION: &str = "castd-version";
+const PEER_URLS: &str = "castd-peer-urls";
 
 /// Why a member does not talk to a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -60,10 +61,12 @@ pub(super) struct Caller {
     from: AsciiMetadataValue,
     to: AsciiMetadataValue,
     version: AsciiMetadataValue,
+    peer_urls: AsciiMetadataValue,
 }
 
 impl Caller {
-    pub(super) fn new(settings: &PeerSettings, to: u64) -> Self {
+    /// `peer_urls` are where this member is reached, for who does not know it yet.
+    pub(super) fn new(settings: &PeerSettings, to: u64, peer_urls: &[String]) -> Self {
         let ascii = |text: String| {
             // Digits and dots; an odd version is sent as an empty one, and refused.
             text.parse().unwrap_or_else(|_| AsciiMetadataValue::from_static(""))
@@ -73,6 +76,7 @@ impl Caller {
             from: ascii(format!("{:016x}", settings.identity.member_id)),
             to: ascii(format!("{to:016x}")),
             version: ascii(settings.version.clone()),
+            peer_urls: ascii(peer_urls.join(",")),
         }
     }
 
@@ -84,6 +88,7 @@ impl Caller {
         metadata.insert(FROM, self.from.clone());
         metadata.insert(TO, self.to.clone());
         metadata.insert(VERSION, self.version.clone());
+        metadata.insert(PEER_URLS, self.peer_urls.clone());
         request
     }
 }
@@ -91,6 +96,12 @@ impl Caller {
 /// Who a caller says it is, and of which cluster; 0 when it does not.
 pub(super) fn caller_of(metadata: &MetadataMap) -> (u64, u64) {
     (id(metadata, FROM).unwrap_or(0), id(metadata, CLUSTER_ID).unwrap_or(0))
+}
+
+/// Where a caller says that it is reached.
+pub(super) fn peer_urls_of(metadata: &MetadataMap) -> Vec<String> {
+    let text = metadata.get(PEER_URLS).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.split(',').filter(|url| !url.is_empty()).map(str::to_owned).collect()
 }
 
 /// Checks who calls whom; gives the caller's id.

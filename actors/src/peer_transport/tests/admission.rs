@@ -73,6 +73,25 @@ async fn a_member_that_was_removed_long_ago_learns_it() {
     assert!(a.status.get().removed);
 }
 
+/// A leader that has joined while this member was away must hear how far it is.
+#[actix::test]
+async fn who_has_joined_meanwhile_is_answered() {
+    let mut a = Side::start(settings(CLUSTER, A)).await;
+    let mut b = Side::start(settings(CLUSTER, B)).await;
+    b.meet(9, b.address);
+    a.meet(B, b.address);
+    b.notice(|notice| matches!(notice, Notice::Up { peer: A, .. })).await;
+    b.settle().await;
+    b.send(vec![Message { from: B, to: A, ..heartbeat(7) }]);
+    assert_eq!(indexes(&a.hear_messages(1).await), [7]);
+
+    // Who was removed is no stranger.
+    let cluster = ClusterState { removed: [A].into(), ..ClusterState::default() };
+    b.tell(PeerMessage::Members(Arc::new(cluster)));
+    b.settle().await;
+    assert!(!b.status.get().active_since.contains_key(&A));
+}
+
 async fn client(side: &Side) -> PeerClient<Channel> {
     PeerClient::connect(format!("http://{}", side.address)).await.unwrap()
 }
@@ -94,7 +113,7 @@ async fn messages_that_are_not_the_callers_are_dropped() {
         ],
         probe: 5,
     };
-    let caller = Caller::new(&settings(CLUSTER, A), B);
+    let caller = Caller::new(&settings(CLUSTER, A), B, &[]);
     let request = caller.request(futures::stream::iter([parcel]));
     let mut answers = client(&b).await.deliver(request).await.unwrap().into_inner();
     let answer = within(answers.message()).await.unwrap();
@@ -118,7 +137,7 @@ async fn a_service_that_closes_ends_its_streams_and_lets_nobody_in() {
     a.up().await;
     b.service.close();
     a.down().await;
-    let caller = Caller::new(&settings(CLUSTER, A), B);
+    let caller = Caller::new(&settings(CLUSTER, A), B, &[]);
     let asked = client(&b).await.ask(caller.request(Question::default())).await;
     assert_eq!(asked.unwrap_err().code(), Code::Unavailable);
 }

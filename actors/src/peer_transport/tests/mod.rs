@@ -177,7 +177,8 @@ impl Side {
     fn meet_at(&self, id: u64, peer_urls: Vec<String>) {
         let us = self.settings.identity.member_id;
         let member = |id, peer_urls| (id, MemberInfo { id, peer_urls, ..MemberInfo::default() });
-        let members = [member(us, Vec::new()), member(id, peer_urls)].into();
+        let own_urls = vec![format!("http://{}", self.address)];
+        let members = [member(us, own_urls), member(id, peer_urls)].into();
         let cluster = ClusterState { members, ..ClusterState::default() };
         self.tell(PeerMessage::Members(Arc::new(cluster)));
     }

@@ -165,7 +165,7 @@ async fn a_snapshot_for_nobody_and_one_too_many_are_reported() {
 #[actix::test]
 async fn what_is_no_snapshot_is_refused_and_one_comes_at_a_time() {
     let b = Side::start(settings(CLUSTER, B)).await;
-    let caller = Caller::new(&settings(CLUSTER, A), B);
+    let caller = Caller::new(&settings(CLUSTER, A), B, &[]);
     let mut client = PeerClient::connect(format!("http://{}", b.address)).await.unwrap();
     let piece = |piece| SnapshotPiece { piece: Some(piece) };
     let first = piece(snapshot_piece::Piece::Message(snapshot(40)));

@@ -25,6 +25,8 @@ pub(super) struct Link {
     pub(super) told: Nanos,
     /// An attempt to connect is arranged.
     pub(super) trying: bool,
+    /// The other member has called, and need not be known.
+    pub(super) called: bool,
 }
 
 impl World {
@@ -67,8 +69,9 @@ impl World {
         if link.to_life.is_some() {
             return;
         }
+        let called = link.called;
         let knows = |process: &Process| process.company.view().cluster().members.contains_key(&to);
-        if !self.process(from).is_some_and(knows) {
+        if !called && !self.process(from).is_some_and(knows) {
             return;
         }
         if self.is_removed_for(to, from) {
@@ -122,10 +125,24 @@ impl World {
     fn connected(&mut self, from: u64, life: u16, to: u64, to_life: u16) {
         let now = self.now;
         if let Some(link) = self.network.links.get_mut(&(from, to)) {
-            *link = Link { life, to_life: Some(to_life), since: now, ..Link::default() };
+            let called = link.called;
+            *link = Link { life, to_life: Some(to_life), since: now, called, ..Link::default() };
         }
         self.story.tell(now, || format!("m{from} connected to m{to}"));
         self.show_links(from, life);
+        self.answer_caller(to, to_life, from);
+    }
+
+    /// Who is called answers, also to a member that has joined behind what it has applied.
+    fn answer_caller(&mut self, id: u64, life: u16, caller: u64) {
+        let link = self.network.links.get(&(id, caller));
+        if link.is_some_and(|link| link.life == life) {
+            return;
+        }
+        let link = Link { life, called: true, trying: true, ..Link::default() };
+        self.network.links.insert((id, caller), link);
+        let pause = self.chance.random_range(MS..30 * MS);
+        self.after(pause, Event::Connect { from: id, life, to: caller });
     }
 
     fn show_links(&mut self, from: u64, life: u16) {
