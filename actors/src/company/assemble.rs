@@ -16,7 +16,6 @@ use super::door::Company;
 use super::mailboxes::{Inlets, mailboxes};
 use super::members::PromotionMetrics;
 use super::open::Opened;
-use super::start::StartError;
 use crate::apply_loop::{ApplyCore, ApplyEdges, ApplyLoop, ApplyMessage};
 use crate::checkpointer::{
     CheckpointEvents, CheckpointMetrics, CheckpointStore, CheckpointerLink, CheckpointerOptions,
@@ -56,6 +55,20 @@ const BYTES_INSIDE: usize = 256 << 20;
 const QUESTIONS: usize = 32;
 /// When a read index that nobody confirmed is asked for again, as in etcd.
 const READ_RETRY: Duration = Duration::from_millis(500);
+
+/// Why the company cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operating system refuses a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// raft refuses its settings.
+    #[error("raft cannot start: {0}")]
+    Raft(#[from] raft::Error),
+    /// A figure's name is taken.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
 
 /// What sets one run of a member apart from all others.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ mod open_tests;
 mod questions;
 mod start;
 
-pub use assemble::{Assembled, HubParts, Life, PeerParts, WalToRaft, assemble};
+pub use assemble::{Assembled, HubParts, Life, PeerParts, StartError, WalToRaft, assemble};
 pub use config::{CompanyConfig, WatchThreads};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use data_dir::DataDir;
@@ -39,4 +39,4 @@ pub use members::MembershipRules;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use open::open_in;
 pub use open::{Begin, OpenError, Opened, open};
-pub use start::{Running, StartError, start};
+pub use start::{Running, start};

@@ -4,7 +4,7 @@ use std::thread::JoinHandle;
 
 use actix::{Actor, Arbiter, ArbiterHandle};
 
-use super::assemble::{Assembled, HubParts, Life, assemble};
+use super::assemble::{Assembled, HubParts, Life, StartError, assemble};
 use super::config::{CompanyConfig, WatchThreads};
 use super::door::Company;
 use super::open::Opened;
@@ -18,20 +18,6 @@ use crate::raft_node::RaftNode;
 use crate::shared::{FatalReport, ThreadInlet, spawn_thread};
 use crate::wal_writer::{WalHandle, WalMessage};
 use crate::watch_hub::WatchHub;
-
-/// Why the company cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The operating system refuses a thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
-    /// raft refuses its settings.
-    #[error("raft cannot start: {0}")]
-    Raft(#[from] raft::Error),
-    /// A figure's name is taken.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-}
 
 /// The running company. Dropping it does not end it: call [`Running::stop`].
 #[derive(Debug)]
