@@ -134,7 +134,7 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
 
 /// A new member's way to its cluster; `None` for one that has data.
 async fn find_way(config: &Config) -> Result<Option<Way>, RunError> {
-    if wal_writer::exists(&config.wal_dir()) {
+    if wal_writer::exists(&config.wal_dir()).map_err(OpenError::Wal)? {
         if config.discovery != Discovery::Static {
             tracing::warn!("discovery is ignored since cluster already initialized");
         }

@@ -13,7 +13,7 @@ pub(crate) trait DataDir {
     /// The directory of checkpoints, and of snapshots that come.
     fn snap_dir(&self) -> &Path;
     /// Whether there is a log.
-    fn has_wal(&self) -> bool;
+    fn has_wal(&self) -> Result<bool, WalError>;
     /// As [`wal_writer::create`].
     fn create_wal(&self, identity: Identity) -> Result<Wal, WalError>;
     /// As [`wal_writer::open`].
@@ -41,7 +41,7 @@ impl DataDir for RealDir {
         &self.snap
     }
 
-    fn has_wal(&self) -> bool {
+    fn has_wal(&self) -> Result<bool, WalError> {
         wal_writer::exists(&self.wal.dir)
     }
 

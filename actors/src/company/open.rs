@@ -129,7 +129,7 @@ pub(crate) fn open_in(
     let mut checkpoints = dir.open_checkpoints()?;
     dir.remove_leftovers();
     if checkpoints.sealed().is_none() {
-        if dir.has_wal() {
+        if dir.has_wal()? {
             return Err(OpenError::Mismatch(format!(
                 "{} holds a log, but {} has no checkpoint to begin from",
                 dir.wal_dir().display(),
@@ -251,7 +251,7 @@ fn open_wal(
     let (index, term) = (sealed.applied_index, sealed.applied_term);
     // Nothing but the index and the term counts: the members are in the checkpoint.
     let marker = SnapshotMarker { index, term, ..SnapshotMarker::default() };
-    if !dir.has_wal() {
+    if !dir.has_wal()? {
         return match meta.origin {
             Origin::Begun => begin_wal(dir, &marker, identity),
             Origin::Log | Origin::Installed => Err(OpenError::Mismatch(format!(

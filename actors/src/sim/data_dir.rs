@@ -60,7 +60,7 @@ impl DataDir for SimDir {
         &self.snap
     }
 
-    fn has_wal(&self) -> bool {
+    fn has_wal(&self) -> Result<bool, WalError> {
         exists_on(&self.disk, &self.wal.dir)
     }
 

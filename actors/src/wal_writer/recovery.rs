@@ -13,13 +13,20 @@ use super::{Identity, Recovered, SnapshotMarker, TailCut, Wal, WalError, WalOpti
 use crate::shared::disk::{Disk, DiskFile, RealDisk};
 
 /// Whether `dir` holds a log.
-pub fn exists(dir: &Path) -> bool {
+///
+/// # Errors
+/// When the directory cannot be read: then nobody knows.
+pub fn exists(dir: &Path) -> Result<bool, WalError> {
     exists_on(&RealDisk { unsafe_no_fsync: false }, dir)
 }
 
 /// [`exists`] on any disk.
-pub(crate) fn exists_on(disk: &dyn Disk, dir: &Path) -> bool {
-    disk.list(dir).is_ok_and(|names| names.iter().any(|n| segment::parse_name(n).is_some()))
+pub(crate) fn exists_on(disk: &dyn Disk, dir: &Path) -> Result<bool, WalError> {
+    match disk.list(dir) {
+        Ok(names) => Ok(names.iter().any(|name| segment::parse_name(name).is_some())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(WalError::io("listing", dir, error)),
+    }
 }
 
 /// Creates an empty log. A crash on the way leaves either a whole log or none: the first segment

@@ -413,3 +413,20 @@ fn a_flipped_bit_in_the_sealed_state_is_found_and_one_in_the_log_invents_nothing
     }
     assert!(in_snap > 50 && in_wal > 50 && refused > 20, "{in_snap} {in_wal} {refused}");
 }
+
+/// A disk that fails has a log as before: whoever cannot look must not say there is none.
+#[test]
+fn a_disk_that_fails_is_what_a_start_complains_of() {
+    let (disk, begin) = (SimDisk::new(), Begin::Bootstrap(cluster()));
+    drop(open(&disk, SEGMENT_BYTES, IDENTITY, &begin, false).unwrap());
+    let mut refused = 0;
+    for operations in 0.. {
+        disk.fail_after(operations);
+        let opened = open(&disk, SEGMENT_BYTES, IDENTITY, &begin, false).map(drop);
+        disk.kill();
+        let Err(error) = opened else { break };
+        assert!(error.to_string().contains("simulated failure"), "{operations}: {error}");
+        refused += 1;
+    }
+    assert!(refused > 5, "the disk has failed {refused} times");
+}

@@ -58,7 +58,7 @@ fn request(index: u64) -> WalMessage {
 fn requests_are_answered_in_order_and_survive() {
     let temp = tempfile::tempdir().unwrap();
     let wal = wal_writer::create(on(temp.path()), IDENTITY).unwrap();
-    assert!(wal_writer::exists(&on(temp.path()).dir));
+    assert!(wal_writer::exists(&on(temp.path()).dir).unwrap());
     let running = start(wal);
     for index in 1..=300 {
         running.handle.send(request(index)).unwrap();
