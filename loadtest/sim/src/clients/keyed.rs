@@ -142,14 +142,6 @@ impl KeyClient {
         self.under = Some(Under { call, client, member, life, called, what });
     }
 
-    /// Another member, and perhaps the same one.
-    fn look_elsewhere(&mut self, world: &mut World) {
-        let there: Vec<u64> = world.reachable();
-        if !there.is_empty() {
-            self.member = there[world.chance.random_range(0..there.len())];
-        }
-    }
-
     fn done(&mut self, now: Nanos, under: &Under, reply: &Reply) {
         let told = match (&under.what, reply) {
             (What::Keys(parts), Reply::Applied(applied)) => outcomes(parts, applied),
@@ -272,7 +264,7 @@ impl Client for KeyClient {
                 };
                 *count += 1;
                 pause += 20 * MS;
-                self.look_elsewhere(world);
+                self.member = world.any_reachable().unwrap_or(self.member);
             }
         }
         world.wake_client(number, pause, 0);
