@@ -140,28 +140,32 @@ func checkMinority(ctx context.Context, t *testing.T, left *harness.Server) {
 	harness.Fatal(t, err)
 	harness.Equal(t, "errors in the status", fmt.Sprint(status.Errors), "["+textNoLeader+"]")
 
-	// Those that need a quorum wait for one, each as long as a request may.
-	calls := map[string]func() error{
-		"put": func() error {
+	// Those that need a quorum wait for one, each as long as a request may. What
+	// would change something never met a leader.
+	calls := map[string]struct {
+		call func() error
+		want ending
+	}{
+		"put": {func() error {
 			_, err := stub.Put(ctx, &pb.PutRequest{Key: []byte("k"), Value: []byte("lost?")})
 			return err
-		},
-		"linearizable range": func() error {
+		}, neverProposed},
+		"linearizable range": {func() error {
 			_, err := stub.Range(ctx, &pb.RangeRequest{Key: []byte("k")})
 			return err
-		},
-		"linearizable member list": func() error {
+		}, timedOut},
+		"linearizable member list": {func() error {
 			_, err := members(t, left).MemberList(ctx, &pb.MemberListRequest{Linearizable: true})
 			return err
-		},
-		"lease grant": func() error {
+		}, timedOut},
+		"lease grant": {func() error {
 			_, err := pb.NewLeaseClient(left.Conn(t)).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 60})
 			return err
-		},
+		}, neverProposed},
 	}
 	var all sync.WaitGroup
-	for what, call := range calls {
-		all.Go(func() { wantTimeout(t, what, call()) })
+	for what, test := range calls {
+		all.Go(func() { wantEnding(t, what, test.call(), test.want) })
 	}
 	all.Go(func() { wantUnhealthy(t, left) })
 	all.Wait()

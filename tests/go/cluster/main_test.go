@@ -5,7 +5,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -24,13 +22,6 @@ const (
 
 	textNoLeader = "etcdserver: no leader"
 )
-
-// timeouts are the texts of a request that found no quorum in its time.
-var timeouts = []string{
-	"etcdserver: request timed out",
-	"etcdserver: request timed out, possibly due to previous leader failure",
-	"etcdserver: request timed out, possibly due to connection lost",
-}
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
@@ -102,17 +93,6 @@ func wantSameHash(ctx context.Context, t testing.TB, servers []*harness.Server) 
 	}
 	for i := range hashes {
 		harness.Equal(t, fmt.Sprintf("hash of %s at %d", servers[i].Name, revision), hashes[i], hashes[0])
-	}
-}
-
-// wantTimeout checks for the end of a request that found no quorum.
-func wantTimeout(t testing.TB, what string, err error) {
-	t.Helper()
-	code, text := harness.ErrorParts(err)
-	// What etcd says of a request that never met a leader.
-	neverProposed := text == "context deadline exceeded" && (code == codes.DeadlineExceeded || code == codes.Unknown)
-	if !neverProposed && (code != codes.Unavailable || !slices.Contains(timeouts, text)) {
-		t.Errorf("%s: got %s %q, want %s and one of %q", what, code, text, codes.Unavailable, timeouts)
 	}
 }
 

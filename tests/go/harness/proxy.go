@@ -25,11 +25,16 @@ type Proxy struct {
 }
 
 // StartProxy puts a proxy in front of a server; it ends with the test.
-func StartProxy(t testing.TB, s *Server) *Proxy {
+func StartProxy(t testing.TB, s *Server) *Proxy { return startProxy(t, s.Addr) }
+
+// StartPeerProxy puts a proxy in front of the listener for the other members.
+func StartPeerProxy(t testing.TB, s *Server) *Proxy { return startProxy(t, s.PeerAddr) }
+
+func startProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	door, err := net.Listen("tcp", "127.0.0.1:0")
 	Fatal(t, err)
-	p := &Proxy{Addr: door.Addr().String(), target: s.Addr, door: door, conns: map[net.Conn]struct{}{}, open: make(chan struct{})}
+	p := &Proxy{Addr: door.Addr().String(), target: target, door: door, conns: map[net.Conn]struct{}{}, open: make(chan struct{})}
 	close(p.open)
 	t.Cleanup(func() {
 		_ = door.Close()
