@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -136,20 +135,7 @@ func failLeader(t *testing.T) bool {
 func TestTimeoutOfALostConnection(t *testing.T) {
 	t.Parallel()
 	const election = 3 * time.Second
-	c, ctx := harness.PrepareCluster(t, 3), harness.Context(t, testTimeout)
-	var pairs []string
-	var proxies []*harness.Proxy
-	for _, s := range c.Members {
-		p := harness.StartPeerProxy(t, s)
-		proxies = append(proxies, p)
-		pairs = append(pairs, s.Name+"=http://"+p.Addr)
-	}
-	for i, s := range c.Members {
-		s.BeginAs("--initial-cluster="+strings.Join(pairs, ","),
-			"--initial-advertise-peer-urls=http://"+proxies[i].Addr,
-			fmt.Sprintf("--election-timeout=%d", election.Milliseconds()))
-	}
-	c.StartAll(t)
+	c, proxies, ctx := behindProxies(t, fmt.Sprintf("--election-timeout=%d", election.Milliseconds()))
 	leader, follower := c.Leader(t), c.Followers(t)[0]
 	stub := connected(ctx, t, follower)
 

@@ -20,8 +20,9 @@ type Proxy struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
 	// open is closed while bytes go on, and new while they are held.
-	open  chan struct{}
-	delay time.Duration
+	open    chan struct{}
+	delay   time.Duration
+	carried int64
 }
 
 // StartProxy puts a proxy in front of a server; it ends with the test.
@@ -98,6 +99,13 @@ func (p *Proxy) Delay(each time.Duration) {
 	p.delay = each
 }
 
+// Carried counts the bytes that the server was sent through the proxy.
+func (p *Proxy) Carried() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.carried
+}
+
 func (p *Proxy) accept() {
 	for {
 		client, err := p.door.Accept()
@@ -112,13 +120,14 @@ func (p *Proxy) accept() {
 		p.mu.Lock()
 		p.conns[client], p.conns[server] = struct{}{}, struct{}{}
 		p.mu.Unlock()
-		go p.copy(client, server)
-		go p.copy(server, client)
+		go p.copy(client, server, &p.carried)
+		go p.copy(server, client, new(int64))
 	}
 }
 
-// copy carries bytes one way until either side ends, and then ends both.
-func (p *Proxy) copy(from, to net.Conn) {
+// copy carries bytes one way, and counts them, until either side ends, and then
+// ends both.
+func (p *Proxy) copy(from, to net.Conn, count *int64) {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -134,6 +143,9 @@ func (p *Proxy) copy(from, to net.Conn) {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}
+			p.mu.Lock()
+			*count += int64(n)
+			p.mu.Unlock()
 		}
 		if err != nil {
 			return
