@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -139,16 +138,18 @@ func TestTimeoutOfALostConnection(t *testing.T) {
 	leader, follower := c.Leader(t), c.Followers(t)[0]
 	stub := connected(ctx, t, follower)
 
-	var all sync.WaitGroup
 	for _, p := range proxies {
 		p.Stall()
 	}
 	write := putting(ctx, stub)
 	time.Sleep(election / 10) // for it to reach a proxy, not for a condition
 	for _, p := range proxies {
-		all.Go(func() { p.Cut(); p.Go() })
+		p.Shut()
 	}
-	all.Wait()
+	time.Sleep(election / 5) // an outage that can be noticed, and no election
+	for _, p := range proxies {
+		p.Go()
+	}
 	wantEnding(t, "put", <-write, connectionLost)
 	harness.Equal(t, "leader", c.Leader(t).Name, leader.Name)
 	wantSameHash(ctx, t, c.Members)

@@ -21,6 +21,7 @@ type Proxy struct {
 	conns map[net.Conn]struct{}
 	// open is closed while bytes go on, and new while they are held.
 	open    chan struct{}
+	shut    bool
 	delay   time.Duration
 	carried int64
 }
@@ -81,10 +82,19 @@ func (p *Proxy) Stall() {
 	}
 }
 
-// Go ends a stall.
+// Shut is Cut, and there are no new connections until Go.
+func (p *Proxy) Shut() {
+	p.mu.Lock()
+	p.shut = true
+	p.mu.Unlock()
+	p.Cut()
+}
+
+// Go ends a stall, and lets connections in again.
 func (p *Proxy) Go() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.shut = false
 	select {
 	case <-p.open:
 	default:
@@ -117,12 +127,24 @@ func (p *Proxy) accept() {
 			_ = client.Close()
 			continue
 		}
-		p.mu.Lock()
-		p.conns[client], p.conns[server] = struct{}{}, struct{}{}
-		p.mu.Unlock()
+		if !p.keep(client, server) {
+			_, _ = client.Close(), server.Close()
+			continue
+		}
 		go p.copy(client, server, &p.carried)
 		go p.copy(server, client, new(int64))
 	}
+}
+
+// keep notes a connection, unless there are to be none.
+func (p *Proxy) keep(client, server net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shut {
+		return false
+	}
+	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
+	return true
 }
 
 // copy carries bytes one way, and counts them, until either side ends, and then
