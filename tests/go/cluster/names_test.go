@@ -120,6 +120,32 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// A member that is added to a cluster that runs finds it by the records, too.
+func TestNamesOfARunningCluster(t *testing.T) {
+	t.Parallel()
+	names, ctx := harness.StartNames(t), harness.Context(t, testTimeout)
+	c := byName(t, names, 3, "--discovery-srv="+domain)
+	serve(t, names, plain, c.Members...)
+	c.StartAll(t)
+	put(ctx, t, c.Members[0], "k", "v")
+	leader := c.Leader(t)
+
+	added := c.Join(t)
+	added.UseNames(names)
+	added.BeginAs("--discovery-srv="+domain, "--initial-cluster-state=existing")
+	serve(t, names, plain, added)
+	var want []string
+	for _, s := range c.Members {
+		want = append(want, s.Name+" "+named(t, s))
+	}
+	slices.Sort(want)
+	_, err := add(ctx, t, leader, named(t, added), false)
+	harness.Fatal(t, err)
+	added.Restart(t)
+	wantPeers(t, c, want)
+	wantSameHash(ctx, t, c.Members)
+}
+
 // Why a member does not start by SRV records, in etcd's words, and how it ends.
 func TestNamesThatLeadNowhere(t *testing.T) {
 	t.Parallel()
