@@ -23,6 +23,10 @@ const NAME: &str = "lease_manager";
 pub const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
 /// How soon keep-alives that found nobody to ask are looked at again.
 const RETRY: Duration = Duration::from_millis(50);
+/// The pause between two steps of a promotion, which belongs to consensus.
+const PROMOTION_PAUSE: Duration = Duration::from_millis(5);
+/// Leases in one answer to [`LeaseMessage::List`].
+pub const LIST_PIECE: usize = 8192;
 
 /// What LeaseManager needs of the others.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ pub struct LeaseManager {
     metrics: LeaseMetrics,
     fatal: FatalReport,
     retrying: bool,
+    promoting: bool,
 }
 
 impl LeaseManager {
@@ -64,8 +69,17 @@ impl LeaseManager {
         metrics: LeaseMetrics,
         fatal: FatalReport,
     ) -> Self {
-        let messages = Some(messages);
-        Self { core, renewals, edges, clock, messages, metrics, fatal, retrying: false }
+        Self {
+            core,
+            renewals,
+            edges,
+            clock,
+            messages: Some(messages),
+            metrics,
+            fatal,
+            retrying: false,
+            promoting: false,
+        }
     }
 
     /// Handles what waits in the mailbox, for who gives the actor its turns without
@@ -84,6 +98,7 @@ impl LeaseManager {
         self.run(context, |manager, context| {
             manager.follow_leadership();
             batch.into_iter().for_each(|message| manager.handle(message));
+            manager.promote(context);
             manager.renew(context);
         });
     }
@@ -113,10 +128,26 @@ impl LeaseManager {
     pub fn tick(&mut self, context: &mut impl Waiting<Self>) {
         self.run(context, |manager, context| {
             manager.follow_leadership();
+            manager.promote(context);
             manager.core.tick();
             manager.expire(context);
             manager.checkpoint(context);
             manager.renew(context);
+        });
+    }
+
+    /// Has a promotion go on, a step at a time.
+    fn promote<W: Waiting<Self>>(&mut self, context: &mut W) {
+        if self.promoting || !self.core.is_promoting() {
+            return;
+        }
+        self.promoting = true;
+        context.after(PROMOTION_PAUSE, |manager, context| {
+            manager.promoting = false;
+            manager.run(context, |manager, context| {
+                manager.core.promote();
+                manager.promote(context);
+            });
         });
     }
 
@@ -261,8 +292,8 @@ impl LeaseManager {
                 };
                 let _ = reply.send(answer);
             }
-            LeaseMessage::List { reply } => {
-                let _ = reply.send(self.core.list());
+            LeaseMessage::List { after, reply } => {
+                let _ = reply.send(self.core.list(after, LIST_PIECE));
             }
             LeaseMessage::Confirmed { ticket, came } => {
                 self.renewals.confirmed(ticket, came, now_ms);
