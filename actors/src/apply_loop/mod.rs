@@ -15,7 +15,7 @@ use raft::eraftpb::Entry;
 
 pub use actor::{ApplyEdges, ApplyLoop};
 pub use core::{ApplyCore, Plan};
-pub use membership::conf_change;
+pub use membership::{conf_change, member_change};
 
 use crate::mvcc::Reply;
 use crate::snapshot::Spool;

@@ -133,7 +133,7 @@ fn change_entry(index: u64, term: u64, change: &MemberChange) -> Entry {
         entry_type: EntryType::EntryConfChange.into(),
         index,
         term,
-        data: conf_change(change).encode_to_vec().into(),
+        data: conf_change(change).unwrap().encode_to_vec().into(),
         ..Entry::default()
     }
 }

@@ -12,6 +12,8 @@ mod snapshots;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use castd_proto::castdpb::MemberChange;
+use castd_proto::castdpb::member_change::Kind;
 use raft::eraftpb::{ConfChange, ConfChangeType, Message, MessageType};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -387,8 +389,13 @@ fn fold(trace: u64, message: &Message) -> u64 {
     })
 }
 
-fn conf_change(kind: ConfChangeType, node_id: u64) -> ConfChange {
-    let mut change = ConfChange { node_id, ..ConfChange::default() };
-    change.set_change_type(kind);
-    change
+fn conf_change(kind: ConfChangeType, member_id: u64) -> ConfChange {
+    let is_learner = kind == ConfChangeType::AddLearnerNode;
+    let kind = match kind {
+        ConfChangeType::RemoveNode => Kind::Remove,
+        ConfChangeType::AddNode | ConfChangeType::AddLearnerNode => Kind::Add,
+    };
+    let change =
+        MemberChange { kind: kind.into(), member_id, is_learner, ..MemberChange::default() };
+    crate::apply_loop::conf_change(&change).unwrap()
 }
