@@ -156,7 +156,7 @@ impl LeaseCore {
         match change {
             LeaseChange::Granted { id, ttl_s } => {
                 self.leases.insert(id, Timing { granted_ttl_s: ttl_s, ..Timing::default() });
-                self.set_end(id, now_ms + millis(ttl_s), now_ms);
+                self.set_end(id, now_ms.saturating_add(millis(ttl_s)), now_ms);
             }
             LeaseChange::Revoked { id } => {
                 if let Some(timing) = self.leases.remove(&id) {
@@ -169,7 +169,7 @@ impl LeaseCore {
                 let Some(timing) = self.leases.get_mut(&id) else { return };
                 timing.checkpointed_s = remaining_s;
                 timing.checkpointing = false;
-                let ends_ms = now_ms + millis(timing.granted_ttl_s);
+                let ends_ms = now_ms.saturating_add(millis(timing.granted_ttl_s));
                 // A leader may come to lead before it has applied that the one
                 // before it was about to renew this lease.
                 if remaining_s == 0 && self.term.is_some() && ends_ms > timing.ends_ms {
@@ -193,7 +193,7 @@ impl LeaseCore {
             return KeepAlive::Checkpointed;
         }
         let ttl_s = timing.granted_ttl_s;
-        self.set_end(id, now_ms + millis(ttl_s), now_ms);
+        self.set_end(id, now_ms.saturating_add(millis(ttl_s)), now_ms);
         KeepAlive::Renewed(ttl_s)
     }
 

@@ -92,6 +92,22 @@ async fn who_has_joined_meanwhile_is_answered() {
     assert!(!b.status.get().active_since.contains_key(&A));
 }
 
+/// Whoever knows the cluster's id can call, and say that it is anywhere.
+#[actix::test]
+async fn a_crowd_of_strangers_does_not_keep_a_leader_out() {
+    let a = Side::start(settings(CLUSTER, A)).await;
+    let mut b = Side::start(settings(CLUSTER, B)).await;
+    b.meet(9, b.address);
+    let mut client = client(&b).await;
+    for id in 100..120 {
+        let caller = Caller::new(&settings(CLUSTER, id), B, &["http://127.0.0.1:1".to_owned()]);
+        client.ask(caller.request(Question::default())).await.unwrap();
+        b.notice(|notice| matches!(notice, Notice::Caller { from, .. } if *from == id)).await;
+    }
+    a.meet(B, b.address);
+    b.notice(|notice| matches!(notice, Notice::Up { peer: A, .. })).await;
+}
+
 async fn client(side: &Side) -> PeerClient<Channel> {
     PeerClient::connect(format!("http://{}", side.address)).await.unwrap()
 }
