@@ -4,7 +4,6 @@
 //! them their turns is another matter: threads and arbiters in a member
 //! ([`super::start`]), and one loop under a seed in the simulator.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -195,7 +194,7 @@ pub fn assemble(
     let hub = cast.hub(outlets.hub)?;
     let peers = cast.peers(&cluster, outlets.peers)?;
     let apply_loop = cast.apply_loop(cluster, outlets.apply);
-    let company = cast.company(board, &peers, opened.snap_dir)?;
+    let company = cast.company(board, &peers)?;
     Ok(Assembled {
         company,
         raft_node,
@@ -381,7 +380,6 @@ impl Cast<'_> {
         self,
         board: Switchboard,
         peers: &PeerParts,
-        spool_dir: PathBuf,
     ) -> Result<Company, StartError> {
         let promotions = PromotionMetrics::new(self.registry())?;
         let company = Company {
@@ -409,7 +407,6 @@ impl Cast<'_> {
             transport: company.peer_requests.clone(),
             view: company.view.clone(),
             questions: Arc::new(company.clone()),
-            spool_dir,
         };
         let service = PeerService::new(peers.settings.clone(), edges, peers.metrics.clone());
         Ok(Company { peer_service: Some(service), ..company })

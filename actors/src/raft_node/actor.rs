@@ -13,7 +13,7 @@ use super::settings::{Accepted, Effects};
 use crate::apply_loop::{ApplyMessage, Install};
 use crate::peer_transport::{PeerMessage, PeerStatus};
 use crate::shared::{FatalReport, Inlet, Outlet, Published, Refused, fail_stop};
-use crate::snapshot::Spool;
+use crate::snapshot::Arrived;
 use crate::wal_writer::{WalHandle, WalMessage};
 
 const NAME: &str = "raft_node";
@@ -199,8 +199,8 @@ impl RaftNode {
     }
 }
 
-fn install(Accepted { index, term, state }: Accepted<Spool>) -> ApplyMessage {
-    ApplyMessage::Install(Install { index, term, spool: state })
+fn install(Accepted { index, term, state }: Accepted<Arrived>) -> ApplyMessage {
+    ApplyMessage::Install(Install { index, term, state })
 }
 
 impl Actor for RaftNode {

@@ -22,7 +22,7 @@ use super::reads::{Reads, Respondent};
 use super::settings::{Effects, RaftSettings};
 use crate::apply_loop::{Committed, CommittedEntry};
 use crate::shared::{Error, Planted, is_planted};
-use crate::snapshot::Spool;
+use crate::snapshot::Arrived;
 use crate::wal_writer::Append;
 
 /// Appends that may be with the WAL at a time.
@@ -38,7 +38,7 @@ const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 const INFLIGHT_MAX: usize = 128;
 /// Raft with its windows; see the room's text. `S` is what a received snapshot's
 /// state is held in.
-pub struct RaftCore<S = Spool> {
+pub struct RaftCore<S = Arrived> {
     pub(super) node: RawNode<LogStore>,
     pub(super) settings: RaftSettings,
     status: RaftStatus,
@@ -210,8 +210,8 @@ impl<S> RaftCore<S> {
                 RaftInbound::Step(messages) => {
                     messages.into_iter().for_each(|message| self.step(message, effects));
                 }
-                RaftInbound::Snapshot { message, spool } => {
-                    self.snapshot_arrived(message, spool, effects);
+                RaftInbound::Snapshot { message, state, hold } => {
+                    self.snapshot_arrived(message, (state, hold), effects);
                 }
                 RaftInbound::Unreachable(id) => self.node.report_unreachable(id),
                 RaftInbound::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),

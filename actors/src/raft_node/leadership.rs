@@ -108,8 +108,12 @@ impl<S> RaftCore<S> {
         unsaved || self.installing.is_busy() || self.disk_lag() >= self.election_ticks()
     }
 
-    /// Ticks since the oldest append that is not durable yet was sent.
+    /// Ticks since the oldest append that is not durable yet was sent. What waits for a
+    /// snapshot does not wait for the disk.
     fn disk_lag(&self) -> u64 {
+        if self.installing.holds_appends() {
+            return 0;
+        }
         self.appending.front().map_or(0, |append| self.now - append.since)
     }
 

@@ -32,6 +32,7 @@ pub use core::{APPEND_WINDOW, COMMIT_WINDOW, RaftCore};
 pub use log_store::LogStore;
 pub use messages::{
     Propose, ProposeMembers, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
+    SnapshotHold,
 };
 pub use metrics::RaftMetrics;
 pub use settings::{Accepted, Effects, RaftSettings};

@@ -4,7 +4,7 @@ use raft::eraftpb::Message;
 
 use super::messages::RaftStatus;
 use crate::apply_loop::Committed;
-use crate::snapshot::Spool;
+use crate::snapshot::Arrived;
 use crate::wal_writer::{Append, SnapshotMarker};
 
 /// How raft is to behave. Times are in ticks, which are heartbeat intervals.
@@ -37,7 +37,7 @@ pub struct RaftSettings {
 
 /// What has to be done after a step.
 #[derive(Debug)]
-pub struct Effects<S = Spool> {
+pub struct Effects<S = Arrived> {
     /// For the WAL, before the appends: the log goes on behind a snapshot.
     pub marker: Option<SnapshotMarker>,
     /// For the WAL, in order.

@@ -7,6 +7,7 @@ pub(crate) mod disk;
 mod error;
 mod mailbox;
 mod planted;
+mod priority;
 mod published;
 mod supervise;
 mod waiting;
@@ -19,6 +20,7 @@ pub use mailbox::{
 #[cfg(feature = "planted")]
 pub use planted::plant;
 pub use planted::{Planted, is_planted};
+pub(crate) use priority::lower_priority;
 pub use published::Published;
 pub use supervise::{FatalReport, fail_stop, panic_text, spawn_thread};
 pub use waiting::Waiting;

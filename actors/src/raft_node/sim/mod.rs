@@ -18,6 +18,7 @@ use rand::rngs::StdRng;
 
 use self::clients::Clients;
 use self::machine::{Disk, State, Work, Write};
+use super::messages::SnapshotHold;
 use super::{Effects, LogStore, RaftCompletion, RaftCore, RaftInbound, RaftSettings, RaftStatus};
 
 pub(super) const ELECTION_TICKS: usize = 10;
@@ -213,7 +214,8 @@ impl Sim {
         if arrives {
             (metadata.index, metadata.term) = (state.index, state.term);
             metadata.set_conf_state(state.conf.clone());
-            let inbound = RaftInbound::Snapshot { message, spool: state };
+            let (hold, _sender) = SnapshotHold::new();
+            let inbound = RaftInbound::Snapshot { message, state, hold };
             self.act(to, |core, effects| core.inbound(vec![inbound], effects));
         }
         let sent = RaftInbound::SnapshotSent { to, arrived: arrives };
