@@ -376,11 +376,7 @@ impl Cast<'_> {
         })
     }
 
-    fn company(
-        self,
-        board: Switchboard,
-        peers: &PeerParts,
-    ) -> Result<Company, StartError> {
+    fn company(self, board: Switchboard, peers: &PeerParts) -> Result<Company, StartError> {
         let promotions = PromotionMetrics::new(self.registry())?;
         let company = Company {
             identity: self.identity,
@@ -439,6 +435,7 @@ fn raft_settings(
         member_id,
         election_ticks: usize::try_from(ticks(config.election)).unwrap_or(usize::MAX),
         request_timeout_ticks: ticks(request_timeout(config.election)),
+        backlog_bytes_max: 128 << 20,
         read_retry_ticks: ticks(READ_RETRY).max(1),
         seed: life.seed,
         pre_vote: config.pre_vote,

@@ -192,11 +192,7 @@ fn received(revisions: i64) -> Arrived {
 }
 
 /// What arrives at this member when another one sends `store`.
-pub(super) fn arrived(
-    store: &Store,
-    (index, term): (u64, u64),
-    cluster: &ClusterState,
-) -> Arrived {
+pub(super) fn arrived(store: &Store, (index, term): (u64, u64), cluster: &ClusterState) -> Arrived {
     let meta = StoreMeta {
         cluster_id: IDENTITY.cluster_id,
         member_id: 1,

@@ -65,6 +65,13 @@ impl<S> Installing<S> {
 /// Snapshots that this leader has sent: the last index each covers, by member.
 pub(super) type Sent = BTreeMap<u64, u64>;
 
+/// Remembers the snapshots among messages that leave.
+pub(super) fn note_snapshots(sent: &mut Sent, messages: &[Message]) {
+    for message in messages.iter().filter(|m| m.msg_type() == MessageType::MsgSnapshot) {
+        sent.insert(message.to, message.get_snapshot().get_metadata().index);
+    }
+}
+
 impl<S> RaftCore<S> {
     /// A snapshot message whose state is there. When raft does not want it, the
     /// state and its hold are dropped.
@@ -133,15 +140,6 @@ impl<S> RaftCore<S> {
             self.sent.remove(&to);
         }
         self.node.report_snapshot(to, status);
-    }
-
-    /// Remembers the snapshots among messages that leave.
-    pub(super) fn note_snapshots(&mut self, messages: &[Message]) {
-        for message in messages.iter().filter(|m| m.msg_type() == MessageType::MsgSnapshot) {
-            let index = message.get_snapshot().get_metadata().index;
-            tracing::info!(to = format!("{:x}", message.to), index, "sending a snapshot");
-            self.sent.insert(message.to, index);
-        }
     }
 
     /// Tells raft what is applied, as far as it may know: a snapshot counts only

@@ -21,9 +21,11 @@ mod messages;
 mod metrics;
 mod proposals;
 mod reads;
+mod restraint;
 mod settings;
 #[cfg(test)]
 mod sim;
+mod status;
 #[cfg(test)]
 mod tests;
 

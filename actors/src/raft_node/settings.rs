@@ -29,6 +29,9 @@ pub struct RaftSettings {
     pub run: u64,
     /// Ticks after which a proposal or a read without an outcome is given up.
     pub request_timeout_ticks: u64,
+    /// Bytes of entries that may wait for this member's disk and store. Beyond them it takes
+    /// no more from the leader for now.
+    pub backlog_bytes_max: u64,
     /// Ticks after which a read index that nobody confirmed is asked for again.
     pub read_retry_ticks: u64,
     /// Chooses the election timeouts; members should not share one.

@@ -1,6 +1,7 @@
 //! What the actors share: mailboxes, supervision, the error table, published
 //! snapshots, file operations. Nothing here makes a decision about data.
 
+mod beats;
 mod clock;
 pub mod codec;
 pub(crate) mod disk;
@@ -12,6 +13,7 @@ mod published;
 mod supervise;
 mod waiting;
 
+pub use beats::{Beat, beats};
 pub use clock::Clock;
 pub use error::{Code, Error};
 pub use mailbox::{

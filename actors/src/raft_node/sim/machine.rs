@@ -193,5 +193,5 @@ impl State {
 }
 
 fn write_id(data: &Bytes) -> Option<u64> {
-    data.as_ref().try_into().ok().map(u64::from_le_bytes)
+    data.first_chunk().copied().map(u64::from_le_bytes)
 }

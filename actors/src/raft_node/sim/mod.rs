@@ -4,6 +4,7 @@
 //! is one leader a term, and that reads see what was acknowledged before them.
 
 mod clients;
+mod crowds;
 mod faults;
 mod machine;
 mod scenarios;
@@ -23,6 +24,7 @@ use super::{Effects, LogStore, RaftCompletion, RaftCore, RaftInbound, RaftSettin
 
 pub(super) const ELECTION_TICKS: usize = 10;
 const REQUEST_TIMEOUT_TICKS: u64 = 70;
+const BACKLOG_BYTES_MAX: u64 = 64 << 10;
 
 /// A member: its core while it runs, and what it has beside it.
 #[derive(Default)]
@@ -123,6 +125,7 @@ impl Sim {
             applied: 0,
             run: 0,
             request_timeout_ticks: REQUEST_TIMEOUT_TICKS,
+            backlog_bytes_max: BACKLOG_BYTES_MAX,
             read_retry_ticks: 5,
             seed: self.seed,
         }
