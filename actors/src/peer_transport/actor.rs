@@ -14,6 +14,7 @@ use super::link::{self, Asked, LinkBasics, LinkDoor, Losses};
 use super::messages::{Notice, PeerMessage, PeerStatus};
 use super::metrics::PeerMetrics;
 use super::pacing::Gate;
+use super::pacing::SharedRate;
 use super::queue::Lane;
 use super::settings::PeerSettings;
 use super::snapshot_lane::{Parting, SnapshotSource};
@@ -53,6 +54,7 @@ pub struct PeerTransport {
     cluster: Option<Arc<ClusterState>>,
     links: BTreeMap<u64, LinkDoor>,
     links_made: u64,
+    snapshot_rate: SharedRate,
     /// Members that have called and are in no list of members that was applied here.
     strangers: BTreeSet<u64>,
     status: PeerStatus,
@@ -68,6 +70,7 @@ impl PeerTransport {
         metrics: PeerMetrics,
     ) -> Self {
         Self {
+            snapshot_rate: SharedRate::new(settings.snapshot_bytes_per_second),
             settings: Arc::new(settings),
             edges,
             messages: Some(messages),
@@ -169,6 +172,7 @@ impl PeerTransport {
             caller: Caller::new(&self.settings, peer, &self.own_urls()),
             losses: Losses::new(peer, self.edges.raft.clone(), self.settings.tick),
             figures,
+            snapshot_rate: self.snapshot_rate.clone(),
             transport: self.edges.transport.clone(),
             wake: Arc::new(Notify::new()),
         };

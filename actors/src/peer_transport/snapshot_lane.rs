@@ -18,7 +18,7 @@ use tokio::time::{interval_at, sleep, timeout};
 
 use super::dial::{LinkError, dial};
 use super::link::LinkBasics;
-use super::pacing::TokenBucket;
+use super::pacing::SharedRate;
 use crate::raft_node::RaftInbound;
 use crate::shared::{Error, Inlet, Refused, lower_priority};
 use crate::snapshot::{Export, Exporter};
@@ -140,7 +140,7 @@ impl SnapshotLane {
         let mut client = self.connect().await?;
         let (pieces, made) = mpsc::channel(PIECES_AHEAD);
         make_pieces(export, pieces).map_err(|e| failed("cannot start a thread", &e))?;
-        let rate = self.basics.settings.snapshot_bytes_per_second;
+        let rate = self.basics.snapshot_rate.clone();
         let progress = Arc::new(Progress::default());
         let body = body(message, paced(made, rate, Arc::clone(&progress)));
         let call = client.send_snapshot(self.basics.caller.request(body));
@@ -158,7 +158,9 @@ impl SnapshotLane {
         for _ in 0..urls.len() {
             let url = urls[self.turn % urls.len()].clone();
             let settings = &self.basics.settings;
-            match timeout(settings.connect_timeout, dial(&url, settings)).await {
+            match timeout(settings.connect_timeout, dial(&url, settings, settings.snapshot_stall))
+                .await
+            {
                 Ok(Ok(client)) => return Ok(client),
                 Ok(Err(other)) => error = other,
                 Err(_) => error = LinkError::Silent { url },
@@ -227,21 +229,20 @@ fn make_pieces(export: Export, pieces: mpsc::Sender<Bytes>) -> io::Result<()> {
 /// The pieces at the rate that is allowed.
 fn paced(
     made: mpsc::Receiver<Bytes>,
-    bytes_per_second: u64,
+    rate: SharedRate,
     progress: Arc<Progress>,
 ) -> impl Stream<Item = Bytes> + Send {
-    let bucket = TokenBucket::new(bytes_per_second, Instant::now());
-    stream::unfold((made, bucket, progress), |(mut made, mut bucket, progress)| async move {
+    stream::unfold((made, rate, progress), |(mut made, rate, progress)| async move {
         let Some(piece) = made.recv().await else {
             progress.all.store(true, Relaxed);
             return None;
         };
-        let wait = bucket.take(piece.len(), Instant::now());
+        let wait = rate.take(piece.len());
         if !wait.is_zero() {
             sleep(wait).await;
         }
         progress.bytes.fetch_add(piece.len() as u64, Relaxed);
-        Some((piece, (made, bucket, progress)))
+        Some((piece, (made, rate, progress)))
     })
 }
 

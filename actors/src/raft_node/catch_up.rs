@@ -65,6 +65,15 @@ impl<S> Installing<S> {
 /// Snapshots that this leader has sent: the last index each covers, by member.
 pub(super) type Sent = BTreeMap<u64, u64>;
 
+/// A member to which a snapshot could not be sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FailedSnapshot {
+    /// Ticks between the failure and the next attempt; more each time.
+    pause: u64,
+    /// When raft is told.
+    report_at: Option<u64>,
+}
+
 /// Remembers the snapshots among messages that leave.
 pub(super) fn note_snapshots(sent: &mut Sent, messages: &[Message]) {
     for message in messages.iter().filter(|m| m.msg_type() == MessageType::MsgSnapshot) {
@@ -133,13 +142,31 @@ impl<S> RaftCore<S> {
         self.appending.iter_mut().for_each(|append| append.since = self.now);
     }
 
-    /// Word of a snapshot that was to be sent.
+    /// Word of a snapshot that was to be sent. raft hears of a failure after a while only:
+    /// it sends the next one as soon as it does.
     pub(super) fn snapshot_sent(&mut self, to: u64, arrived: bool) {
-        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        if !arrived {
-            self.sent.remove(&to);
+        if arrived {
+            self.failed_snapshots.remove(&to);
+            return self.node.report_snapshot(to, SnapshotStatus::Finish);
         }
-        self.node.report_snapshot(to, status);
+        self.sent.remove(&to);
+        let failed = self.failed_snapshots.entry(to).or_default();
+        failed.pause = (2 * failed.pause).clamp(1, self.settings.election_ticks as u64);
+        failed.report_at = Some(self.now + failed.pause);
+    }
+
+    /// Tells raft of snapshots that failed a while ago.
+    pub(super) fn report_failed_snapshots(&mut self) {
+        if self.node.raft.state != raft::StateRole::Leader {
+            return self.failed_snapshots.clear();
+        }
+        let prs = self.node.raft.prs();
+        self.failed_snapshots.retain(|id, _| prs.get(*id).is_some());
+        for (id, failed) in &mut self.failed_snapshots {
+            if failed.report_at.take_if(|at| *at <= self.now).is_some() {
+                self.node.report_snapshot(*id, SnapshotStatus::Failure);
+            }
+        }
     }
 
     /// Tells raft what is applied, as far as it may know: a snapshot counts only

@@ -6,7 +6,7 @@ use prost::Message as _;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
 use raft::{Config, RawNode, StateRole, Storage};
 
-use super::catch_up::{Installing, Sent, note_snapshots};
+use super::catch_up::{FailedSnapshot, Installing, Sent, note_snapshots};
 use super::coalesce::coalesce;
 use super::guard::{self, Verdict};
 use super::leadership::{Called, Stall, Transfer};
@@ -64,6 +64,7 @@ pub struct RaftCore<S = Arrived> {
     pub(super) campaign_soon: bool,
     pub(super) installing: Installing<S>,
     pub(super) sent: Sent,
+    pub(super) failed_snapshots: BTreeMap<u64, FailedSnapshot>,
     /// When a member's answer to a heartbeat came for the last time.
     pub(super) answered: BTreeMap<u64, u64>,
     /// The last entries that came found no room.
@@ -138,6 +139,7 @@ impl<S> RaftCore<S> {
             campaign_soon: false,
             installing: Installing::default(),
             sent: Sent::new(),
+            failed_snapshots: BTreeMap::new(),
             answered: BTreeMap::new(),
             swamped: false,
             appending: VecDeque::new(),

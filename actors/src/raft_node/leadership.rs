@@ -49,6 +49,7 @@ impl<S> RaftCore<S> {
     pub fn tick(&mut self) {
         self.now += 1;
         self.watch_disk();
+        self.report_failed_snapshots();
         self.hurry_first_election();
         let is_leader = self.node.raft.state == StateRole::Leader;
         if is_leader {
