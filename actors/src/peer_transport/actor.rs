@@ -14,6 +14,7 @@ use super::link::{self, Asked, LinkBasics, LinkDoor, Losses};
 use super::messages::{Notice, PeerMessage, PeerStatus};
 use super::metrics::PeerMetrics;
 use super::pacing::Gate;
+use super::pacing::SharedRate;
 use super::queue::Lane;
 use super::settings::PeerSettings;
 use super::snapshot_lane::{Parting, SnapshotSource};
@@ -52,6 +53,7 @@ pub struct PeerTransport {
     cluster: Option<Arc<ClusterState>>,
     links: BTreeMap<u64, LinkDoor>,
     links_made: u64,
+    snapshot_rate: SharedRate,
     strangers: Strangers,
     status: PeerStatus,
     refusals: HashMap<(u64, Refusal), Gate>,
@@ -66,6 +68,7 @@ impl PeerTransport {
         metrics: PeerMetrics,
     ) -> Self {
         Self {
+            snapshot_rate: SharedRate::new(settings.snapshot_bytes_per_second),
             // Some election timeouts: who leads says something at every heartbeat.
             strangers: Strangers::new(3 * settings.silence),
             settings: Arc::new(settings),
@@ -181,6 +184,7 @@ impl PeerTransport {
             caller: Caller::new(&self.settings, peer, &self.own_urls()),
             losses: Losses::new(peer, self.edges.raft.clone(), self.settings.tick),
             figures,
+            snapshot_rate: self.snapshot_rate.clone(),
             transport: self.edges.transport.clone(),
             wake: Arc::new(Notify::new()),
         };

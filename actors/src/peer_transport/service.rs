@@ -1,6 +1,5 @@
 //! The service that other members call.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use super::queue::Lane;
 use super::settings::PeerSettings;
 use super::wire::{Refusal, admit, answer_of, caller_of, peer_urls_of};
 use crate::mvcc::View;
-use crate::raft_node::RaftInbound;
+use crate::raft_node::{RaftInbound, SnapshotHold};
 use crate::shared::{Error, Inlet, Published};
 
 /// Answers what other members ask.
@@ -47,8 +46,6 @@ pub struct ServiceEdges {
     pub view: Published<View>,
     /// Who answers questions.
     pub questions: Arc<dyn Questions>,
-    /// The directory where snapshots that come wait to be installed.
-    pub spool_dir: PathBuf,
 }
 
 /// The service `castdpb.Peer`. Clones are the same service.
@@ -101,7 +98,7 @@ impl Room {
     /// Who calls, if it may.
     fn admit(&self, metadata: &MetadataMap) -> Result<u64, Status> {
         if *self.closed.borrow() {
-            return Err(Status::unavailable(Error::Stopped.to_string()));
+            return Err(stopped());
         }
         let view = self.edges.view.get();
         let admitted =
@@ -184,7 +181,7 @@ impl Incoming {
             return Ok(());
         }
         let sent = self.room.edges.raft.send(RaftInbound::Step(messages)).await;
-        sent.map_err(|_| Status::unavailable(Error::Stopped.to_string()))
+        sent.map_err(|_| stopped())
     }
 }
 
@@ -213,25 +210,11 @@ impl Peer for PeerService {
         request: Request<Streaming<SnapshotPiece>>,
     ) -> Result<Response<SnapshotReceived>, Status> {
         let from = self.room.admit(request.metadata())?;
-        let Ok(_alone) = self.room.snapshot.try_acquire() else {
-            return Err(Status::resource_exhausted("another snapshot is being received"));
-        };
-        let guard = self.room.metrics.caller(from).snapshots.begin();
-        let (edges, settings) = (&self.room.edges, &self.room.settings);
-        let receive = intake::receive(request.into_inner(), from, settings, &edges.spool_dir);
         let mut closed = self.room.closed.subscribe();
-        let received = tokio::select! {
-            received = receive => received?,
-            _ = closed.wait_for(|closed| *closed) => {
-                return Err(Status::unavailable(Error::Stopped.to_string()));
-            }
-        };
-        edges
-            .raft
-            .send(received)
-            .await
-            .map_err(|_| Status::unavailable(Error::Stopped.to_string()))?;
-        guard.arrived();
+        tokio::select! {
+            taken = self.take_snapshot(from, request.into_inner()) => taken?,
+            _ = closed.wait_for(|closed| *closed) => return Err(stopped()),
+        }
         Ok(Response::new(SnapshotReceived {}))
     }
 
@@ -247,7 +230,30 @@ impl Peer for PeerService {
     }
 }
 
+fn stopped() -> Status {
+    Status::unavailable(Error::Stopped.to_string())
+}
+
 impl PeerService {
+    /// Receives a snapshot and waits until it is in force, or raft has found that it is of
+    /// no use. One at a time, since each is a whole state in memory: another one waits.
+    async fn take_snapshot(
+        &self,
+        from: u64,
+        pieces: Streaming<SnapshotPiece>,
+    ) -> Result<(), Status> {
+        let _alone = self.room.snapshot.acquire().await.map_err(|_| stopped())?;
+        let guard = self.room.metrics.caller(from).snapshots.begin();
+        let (message, state) = intake::receive(pieces, from, &self.room.settings).await?;
+        let (hold, released) = SnapshotHold::new();
+        let inbound = RaftInbound::Snapshot { message, state, hold };
+        self.room.edges.raft.send(inbound).await.map_err(|_| stopped())?;
+        guard.arrived();
+        // It ends when the hold is let go of; there is nothing else to hear.
+        let _ = released.await;
+        Ok(())
+    }
+
     fn info(&self) -> Answer {
         let settings = &self.room.settings;
         let info = answer::Info {

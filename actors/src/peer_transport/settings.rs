@@ -18,7 +18,8 @@ pub struct PeerSettings {
     pub tick: Duration,
     /// How long a connection attempt may take, the other side's consent included.
     pub connect_timeout: Duration,
-    /// How long the other side may give no sign of life before its connections are given up.
+    /// How long the other side may give no sign of life before its connections are given up
+    /// (those of snapshots after `snapshot_stall`).
     pub silence: Duration,
     /// The shortest and the longest pause between connection attempts.
     pub backoff: (Duration, Duration),
@@ -28,7 +29,7 @@ pub struct PeerSettings {
     pub probe_interval: Duration,
     /// The largest request of a client, in bytes; an entry is hardly larger.
     pub max_request_bytes: usize,
-    /// How fast a snapshot is sent, in bytes a second.
+    /// How fast snapshots are sent, all together, in bytes a second.
     pub snapshot_bytes_per_second: u64,
     /// How long a snapshot may make no progress before it is given up.
     pub snapshot_stall: Duration,

@@ -246,6 +246,7 @@ mod tests {
             run: 1,
             request_timeout_ticks: 50,
             read_retry_ticks: 5,
+            backlog_bytes_max: 1 << 20,
             seed: 1,
         };
         let member = MemberInfo { id: ME, ..MemberInfo::default() };

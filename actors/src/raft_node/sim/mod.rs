@@ -4,6 +4,7 @@
 //! is one leader a term, and that reads see what was acknowledged before them.
 
 mod clients;
+mod crowds;
 mod faults;
 mod machine;
 mod scenarios;
@@ -20,10 +21,12 @@ use rand::rngs::StdRng;
 
 use self::clients::Clients;
 use self::machine::{Disk, State, Work, Write};
+use super::messages::SnapshotHold;
 use super::{Effects, LogStore, RaftCompletion, RaftCore, RaftInbound, RaftSettings, RaftStatus};
 
 pub(super) const ELECTION_TICKS: usize = 10;
 const REQUEST_TIMEOUT_TICKS: u64 = 70;
+const BACKLOG_BYTES_MAX: u64 = 64 << 10;
 
 /// A member: its core while it runs, and what it has beside it.
 #[derive(Default)]
@@ -124,6 +127,7 @@ impl Sim {
             applied: 0,
             run: 0,
             request_timeout_ticks: REQUEST_TIMEOUT_TICKS,
+            backlog_bytes_max: BACKLOG_BYTES_MAX,
             read_retry_ticks: 5,
             seed: self.seed,
         }
@@ -215,7 +219,8 @@ impl Sim {
         if arrives {
             (metadata.index, metadata.term) = (state.index, state.term);
             metadata.set_conf_state(state.conf.clone());
-            let inbound = RaftInbound::Snapshot { message, spool: state };
+            let (hold, _sender) = SnapshotHold::new();
+            let inbound = RaftInbound::Snapshot { message, state, hold };
             self.act(to, |core, effects| core.inbound(vec![inbound], effects));
         }
         let sent = RaftInbound::SnapshotSent { to, arrived: arrives };
