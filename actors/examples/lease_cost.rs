@@ -20,12 +20,12 @@ fn tell(what: &str, took: Duration) {
     println!("{what}: {:.2} ms", took.as_secs_f64() * 1000.0);
 }
 
-/// All the steps of a promotion; tells the longest, too.
-fn promote(core: &mut LeaseCore) {
+/// What is left to do, in its steps; tells the longest, too.
+fn finish(core: &mut LeaseCore) {
     let (mut steps, mut longest, mut all) = (0, Duration::ZERO, Duration::ZERO);
-    while core.is_promoting() {
+    while core.has_work() {
         let start = Instant::now();
-        core.promote();
+        core.step();
         let took = start.elapsed();
         (steps, longest, all) = (steps + 1, longest.max(took), all + took);
     }
@@ -60,20 +60,22 @@ fn main() {
     let first = state();
     let mut core = timed("new", || LeaseCore::new(settings, first, 0));
     timed("lead in term 1", || core.lead(Some(1), 1));
-    promote(&mut core);
+    finish(&mut core);
     let renewed = timed("renew all", || {
         (1..=leases).filter(|id| matches!(core.keep_alive(*id, 2), KeepAlive::Renewed(_))).count()
     });
     assert_eq!(renewed as i64, leases, "all are there");
     timed("lead in term 3", || core.lead(Some(3), 3));
-    promote(&mut core);
+    finish(&mut core);
     assert_eq!(list(&core) as i64, leases, "all are there");
     timed("lead no more", || core.lead(None, 4));
+    finish(&mut core);
     let second = state();
     timed("reset as a follower", || core.reset(second, 5));
+    finish(&mut core);
     timed("lead in term 5", || core.lead(Some(5), 6));
-    promote(&mut core);
+    finish(&mut core);
     let third = state();
     timed("reset as a leader", || core.reset(third, 7));
-    promote(&mut core);
+    finish(&mut core);
 }

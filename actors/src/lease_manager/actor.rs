@@ -23,8 +23,8 @@ const NAME: &str = "lease_manager";
 pub const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
 /// How soon keep-alives that found nobody to ask are looked at again.
 const RETRY: Duration = Duration::from_millis(50);
-/// The pause between two steps of a promotion, which belongs to consensus.
-const PROMOTION_PAUSE: Duration = Duration::from_millis(5);
+/// The pause between two steps of a promotion, for consensus.
+const STEP_PAUSE: Duration = Duration::from_millis(5);
 /// Leases in one answer to [`LeaseMessage::List`].
 pub const LIST_PIECE: usize = 8192;
 
@@ -55,7 +55,7 @@ pub struct LeaseManager {
     metrics: LeaseMetrics,
     fatal: FatalReport,
     retrying: bool,
-    promoting: bool,
+    stepping: bool,
 }
 
 impl LeaseManager {
@@ -78,7 +78,7 @@ impl LeaseManager {
             metrics,
             fatal,
             retrying: false,
-            promoting: false,
+            stepping: false,
         }
     }
 
@@ -98,7 +98,7 @@ impl LeaseManager {
         self.run(context, |manager, context| {
             manager.follow_leadership();
             batch.into_iter().for_each(|message| manager.handle(message));
-            manager.promote(context);
+            manager.step(context);
             manager.renew(context);
         });
     }
@@ -128,7 +128,7 @@ impl LeaseManager {
     pub fn tick(&mut self, context: &mut impl Waiting<Self>) {
         self.run(context, |manager, context| {
             manager.follow_leadership();
-            manager.promote(context);
+            manager.step(context);
             manager.core.tick();
             manager.expire(context);
             manager.checkpoint(context);
@@ -136,17 +136,17 @@ impl LeaseManager {
         });
     }
 
-    /// Has a promotion go on, a step at a time.
-    fn promote<W: Waiting<Self>>(&mut self, context: &mut W) {
-        if self.promoting || !self.core.is_promoting() {
+    /// Has the core do what it is given time for, a step at a time.
+    fn step<W: Waiting<Self>>(&mut self, context: &mut W) {
+        if self.stepping || !self.core.has_work() {
             return;
         }
-        self.promoting = true;
-        context.after(PROMOTION_PAUSE, |manager, context| {
-            manager.promoting = false;
+        self.stepping = true;
+        context.after(STEP_PAUSE, |manager, context| {
+            manager.stepping = false;
             manager.run(context, |manager, context| {
-                manager.core.promote();
-                manager.promote(context);
+                manager.core.step();
+                manager.step(context);
             });
         });
     }
@@ -330,3 +330,7 @@ impl StreamHandler<Vec<LeaseMessage>> for LeaseManager {
 
     fn finished(&mut self, _: &mut Self::Context) {}
 }
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;

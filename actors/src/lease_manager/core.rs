@@ -4,13 +4,14 @@
 //! Ends are of one era: the time since this member's role changed last. What was
 //! written down in an era before means nothing, so a new leader has nothing to
 //! undo. A lease that has no end of this era has its full time from the era's
-//! beginning; a leader's [`LeaseCore::promote`] writes that down, a few leases at
-//! a time, and until it has come to a lease, that lease does not end.
+//! beginning; a leader's [`LeaseCore::step`] writes that down, a few leases at a
+//! time, and until it has come to a lease, that lease does not end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use super::Remaining;
+use super::calendar::{Calendar, Remains, Timing};
 use super::clock::LeaseClock;
 use super::promotion::Promotion;
 use crate::mvcc::LeaseChange;
@@ -29,8 +30,8 @@ pub struct LeaseSettings {
     /// A new leader gives every lease this much on top of its time: as long as
     /// the one before it may have gone on renewing.
     pub promotion_grace_ms: u64,
-    /// Leases to which a new leader gives their time in one step.
-    pub promotions_per_step: usize,
+    /// Leases that one [`LeaseCore::step`] is about.
+    pub leases_per_step: usize,
     /// A lease with more time left than this has its remaining time noted in
     /// the log so often.
     pub checkpoint_every_ms: u64,
@@ -49,34 +50,12 @@ impl Default for LeaseSettings {
             revokes_in_flight: 16,
             revokes_per_tick: 500,
             promotion_grace_ms: 1000,
-            promotions_per_step: 2048,
+            leases_per_step: 2048,
             checkpoint_every_ms: 300_000,
             checkpoints_per_tick: 1000,
             stall_ms: 1500,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Timing {
-    granted_ttl_s: i64,
-    /// What the log says is left; 0 for all of it.
-    checkpointed_s: i64,
-    revoking: bool,
-    /// The era of what follows; in another one, it means nothing.
-    era: u64,
-    /// A checkpoint was proposed, and the log has not shown it yet.
-    checkpointing: bool,
-    ends_ms: u64,
-    /// When its remaining time is to be noted; 0 for never.
-    checkpoint_ms: u64,
-}
-
-/// What is to come, in order of time.
-#[derive(Debug, Default)]
-struct Calendar {
-    ends: BTreeSet<(u64, i64)>,
-    checkpoints: BTreeSet<(u64, i64)>,
 }
 
 /// What becomes of a keep-alive.
@@ -105,6 +84,8 @@ pub struct LeaseCore {
     began_ms: u64,
     /// What of the leases has no end in the calendar yet; none when all have.
     promotion: Option<Promotion>,
+    /// Of earlier eras.
+    remains: Remains,
     in_flight: usize,
     /// Revocations that may still be begun before the next tick.
     budget: usize,
@@ -128,6 +109,7 @@ impl LeaseCore {
             era: 0,
             began_ms: now_ms,
             promotion: None,
+            remains: Remains::default(),
             in_flight: 0,
             budget: settings.revokes_per_tick,
             term: None,
@@ -140,12 +122,11 @@ impl LeaseCore {
     /// [`LeaseCore::new`].
     pub fn reset(&mut self, leases: impl IntoIterator<Item = (i64, i64, i64)>, now_ms: u64) {
         self.in_flight = 0;
-        self.leases = leases
-            .into_iter()
-            .map(|(id, granted_ttl_s, checkpointed_s)| {
-                (id, Timing { granted_ttl_s, checkpointed_s, ..Timing::default() })
-            })
-            .collect();
+        let timed = |(id, granted_ttl_s, checkpointed_s)| {
+            (id, Timing { granted_ttl_s, checkpointed_s, ..Timing::default() })
+        };
+        let leases = leases.into_iter().map(timed).collect();
+        self.remains.add_leases(std::mem::replace(&mut self.leases, leases));
         let now_ms = self.clock.at(now_ms);
         self.begin_era(now_ms);
     }
@@ -262,36 +243,38 @@ impl LeaseCore {
     fn begin_era(&mut self, now_ms: u64) {
         self.era += 1;
         self.began_ms = now_ms;
-        self.calendar = Calendar::default();
+        self.remains.add_calendar(std::mem::take(&mut self.calendar));
         let a_second = self.settings.revokes_per_tick * TICKS_PER_SECOND * 3 / 4;
         self.promotion = self.keeps_ends().then(|| Promotion::new(a_second));
+        self.step();
+    }
+
+    /// Whether something waits for [`LeaseCore::step`].
+    pub fn has_work(&self) -> bool {
+        self.promotion.is_some() || !self.remains.is_empty()
+    }
+
+    /// Goes on with what an era begins with, for a bounded time: some more leases
+    /// have an end in the calendar, and something more of earlier eras is gone.
+    pub fn step(&mut self) {
         self.promote();
+        self.remains.take_apart(self.settings.leases_per_step.max(1));
     }
 
-    /// Whether a promotion waits for [`LeaseCore::promote`].
-    pub fn is_promoting(&self) -> bool {
-        self.promotion.is_some()
-    }
-
-    /// Goes on with a promotion, if there is one, for one step: some more leases
-    /// have an end in the calendar. What would end together is spread.
-    pub fn promote(&mut self) {
+    /// What would end together is spread.
+    fn promote(&mut self) {
         let Some(mut promotion) = self.promotion.take() else { return };
         let (era, leads) = (self.era, self.term.is_some());
         let from_ms = self.began_ms + self.settings.promotion_grace_ms;
         let checkpoint_ms = self.began_ms + self.settings.checkpoint_every_ms;
-        let mut room = self.settings.promotions_per_step.max(1);
+        let mut room = self.settings.leases_per_step.max(1);
         for (id, timing) in self.leases.range_mut(promotion.rest()).take(room) {
             promotion.came_to(*id);
             room -= 1;
             if timing.era != era {
                 let second = promotion.spread.take(timing.start_s());
-                self.calendar.set_end(
-                    *id,
-                    timing,
-                    era,
-                    from_ms.saturating_add(second.saturating_mul(1000)),
-                );
+                let ends_ms = from_ms.saturating_add(second.saturating_mul(1000));
+                self.calendar.set_end(*id, timing, era, ends_ms);
                 self.calendar.schedule(*id, timing, leads.then_some(checkpoint_ms));
             }
         }
@@ -410,48 +393,6 @@ impl LeaseCore {
         let Some(timing) = self.leases.get_mut(&id) else { return };
         let at_ms = now_ms + self.settings.checkpoint_every_ms;
         self.calendar.schedule(id, timing, self.term.map(|_| at_ms));
-    }
-}
-
-impl Calendar {
-    /// Writes down an end; what is there of another era goes.
-    fn set_end(&mut self, id: i64, timing: &mut Timing, era: u64, ends_ms: u64) {
-        if timing.era == era {
-            self.ends.remove(&(timing.ends_ms, id));
-        } else {
-            (timing.era, timing.checkpointing, timing.checkpoint_ms) = (era, false, 0);
-        }
-        timing.ends_ms = ends_ms;
-        self.ends.insert((ends_ms, id));
-    }
-
-    /// Has the remaining time of a lease noted at `at_ms`, if it lives longer. Its
-    /// end must have been written down.
-    fn schedule(&mut self, id: i64, timing: &mut Timing, at_ms: Option<u64>) {
-        if timing.checkpoint_ms > 0 {
-            self.checkpoints.remove(&(timing.checkpoint_ms, id));
-        }
-        timing.checkpoint_ms = at_ms.filter(|at_ms| timing.ends_ms > *at_ms).unwrap_or(0);
-        if timing.checkpoint_ms > 0 {
-            self.checkpoints.insert((timing.checkpoint_ms, id));
-        }
-    }
-
-    /// The lease is gone.
-    fn forget(&mut self, id: i64, timing: &Timing, era: u64) {
-        if timing.era == era {
-            self.ends.remove(&(timing.ends_ms, id));
-            self.checkpoints.remove(&(timing.checkpoint_ms, id));
-        }
-    }
-}
-
-impl Timing {
-    /// The seconds that a new leader gives the lease.
-    fn start_s(&self) -> u64 {
-        let start_s =
-            if self.checkpointed_s > 0 { self.checkpointed_s } else { self.granted_ttl_s };
-        u64::try_from(start_s).unwrap_or(0)
     }
 }
 

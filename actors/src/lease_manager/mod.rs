@@ -25,6 +25,7 @@
 //! in one go: neither a promotion nor a list.
 
 mod actor;
+mod calendar;
 mod clock;
 mod core;
 mod messages;

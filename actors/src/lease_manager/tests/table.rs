@@ -165,7 +165,7 @@ fn another_state_replaces_everything() {
 
 /// A leader that needs many steps for its promotion, at its beginning.
 fn promoting(leases: impl IntoIterator<Item = (i64, i64, i64)>, step: usize) -> LeaseCore {
-    let settings = LeaseSettings { promotions_per_step: step, ..patient() };
+    let settings = LeaseSettings { leases_per_step: step, ..patient() };
     let mut core = LeaseCore::new(settings, leases, 0);
     core.lead(Some(1), 0);
     core
@@ -174,8 +174,8 @@ fn promoting(leases: impl IntoIterator<Item = (i64, i64, i64)>, step: usize) -> 
 /// The steps that a promotion takes to its end.
 fn promote(core: &mut LeaseCore) -> usize {
     let mut steps = 0;
-    while core.is_promoting() {
-        core.promote();
+    while core.has_work() {
+        core.step();
         steps += 1;
     }
     steps
@@ -184,7 +184,7 @@ fn promote(core: &mut LeaseCore) -> usize {
 #[test]
 fn a_promotion_is_bounded_work_and_no_lease_waits_for_it() {
     let mut core = promoting((0..1000).map(|id| (id, 10, 0)), 10);
-    assert!(core.is_promoting());
+    assert!(core.has_work());
     assert_eq!(core.time_to_live(999, 500).map(|left| left.ttl_s), Some(10));
     assert_eq!(core.keep_alive(999, 5_000), KeepAlive::Renewed(10));
     core.change(granted(1000, 2), 5_000);
@@ -203,9 +203,9 @@ fn a_promotion_is_bounded_work_and_no_lease_waits_for_it() {
 #[test]
 fn a_promotion_that_is_overtaken_leaves_nothing() {
     let mut core = promoting((0..100).map(|id| (id, 10, 0)), 10);
-    core.promote();
+    core.step();
     core.lead(None, 1_000);
-    assert!(!core.is_promoting());
+    assert_eq!(promote(&mut core), 1, "twenty ends were written down");
     core.lead(Some(5), 20_000);
     promote(&mut core);
     assert_eq!(core.expired(30_999), NONE);
@@ -272,7 +272,7 @@ proptest! {
                 prop_assert_eq!(slow.keep_alive(id, now), quick.keep_alive(id, now));
             }
             if what == 5 {
-                slow.promote();
+                slow.step();
             }
             prop_assert_eq!(slow.time_to_live(id, now), quick.time_to_live(id, now));
             prop_assert_eq!(slow.list(None, 32), quick.list(None, 32));

@@ -75,11 +75,8 @@ struct World {
 impl World {
     fn new() -> Self {
         // A promotion takes so many beats that everything else comes in its middle.
-        let settings = LeaseSettings {
-            revokes_in_flight: 4,
-            promotions_per_step: 1,
-            ..LeaseSettings::default()
-        };
+        let settings =
+            LeaseSettings { revokes_in_flight: 4, leases_per_step: 1, ..LeaseSettings::default() };
         let member = || Member {
             core: LeaseCore::new(settings, [], 0),
             queue: Renewals::new(RenewalSettings::default()),
@@ -123,7 +120,7 @@ impl World {
     /// A beat of one member's clock.
     fn beat(&mut self, at: usize) {
         self.follow(at);
-        self.members[at].core.promote();
+        self.members[at].core.step();
         self.members[at].core.tick();
         let leads = self.leads(at);
         for id in self.members[at].core.expired(self.now) {
