@@ -156,8 +156,7 @@ fn max_learners(settings: &Settings) -> Result<u32, String> {
     let given = settings.int(NAME);
     u32::try_from(given)
         .ok()
-        .filter(|learners| *learners > 0)
-        .ok_or_else(|| format!("--{NAME} must be above 0 (set to {given})"))
+        .ok_or_else(|| format!("--{NAME} must not be negative (set to {given})"))
 }
 
 /// The default host and `--name` shape URLs and the cluster nobody set.

@@ -97,7 +97,11 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
     if config.memory_mlock {
         lock_memory()?;
     }
-    let _data_dir = DataDir::open(&config.data_dir, &config.member_dir())?;
+    let member_dir = config.member_dir();
+    let _data_dir = tokio::select! {
+        opened = DataDir::when_free(&config.data_dir, &member_dir) => opened?,
+        signal = signals.next() => return Ok(Ended::Signal(signal)),
+    };
     if config.enable_grpc_gateway {
         tracing::warn!("the JSON gateway is not built in yet: /v3 is not served");
     }
@@ -155,6 +159,7 @@ fn start_company(
     {
         wal.spare_segments = wal.spare_segments.min(most);
     }
+    let has_data = way.is_none();
     let (identity, begin) = match way {
         Some(Way::Bootstrap(identity, cluster)) => (identity, Begin::Bootstrap(cluster)),
         Some(Way::Join(identity, cluster)) => (identity, Begin::Join(cluster)),
@@ -163,7 +168,11 @@ fn start_company(
             (Identity { cluster_id: 0, member_id: 0 }, Begin::Bootstrap(ClusterState::default()))
         }
     };
-    let force_new = config.force_new_cluster;
+    // As in etcd, the flag is for a member that has something to begin it with.
+    let force_new = config.force_new_cluster && has_data;
+    if config.force_new_cluster && !has_data {
+        tracing::warn!("--force-new-cluster is ignored: this member has no data yet");
+    }
     let opened = open(wal, &config.snap_dir(), identity, &begin, force_new)?;
     version::check_served(&opened.cluster).map_err(RunError::Bootstrap)?;
     Ok(start(opened, &company_config(config, registry))?)

@@ -78,8 +78,18 @@ impl PromotionMetrics {
             Ok(()) => self.done.inc(),
             // The leader counts.
             Err(Error::NotLeader) => {}
-            Err(error) => self.failed.with_label_values(&[&error.to_string()]).inc(),
+            Err(error) => self.failed.with_label_values(&[&reason(error)]).inc(),
         }
+    }
+}
+
+/// A failed promotion's reason, as etcd's figures have it: some are its list of members'
+/// own words, which clients hear in others.
+fn reason(error: Error) -> String {
+    match error {
+        Error::MemberNotLearner => "membership: can only promote a learner member".to_owned(),
+        Error::MemberNotFound => "membership: ID not found".to_owned(),
+        error => error.to_string(),
     }
 }
 
