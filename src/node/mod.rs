@@ -6,6 +6,7 @@
 
 mod begin;
 mod data_dir;
+mod descriptors;
 mod discovery;
 mod options;
 mod probe;
