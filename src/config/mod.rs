@@ -24,7 +24,7 @@ mod url;
 mod value;
 
 pub use bootstrap::InitialCluster;
-pub(crate) use bootstrap::{resolve, same_urls};
+pub(crate) use bootstrap::{has_address, same_urls};
 pub use go::{GoDuration, parse_duration};
 pub(crate) use go::{parse_int, quote};
 pub use help::{CASTD_VERSION, ETCD_VERSION, GIT_SHA};

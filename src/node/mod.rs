@@ -11,6 +11,7 @@ mod discovery;
 mod options;
 mod probe;
 mod remote;
+mod resolve;
 mod run;
 mod srv;
 mod version;

@@ -1,7 +1,9 @@
 //! Real members on loopback: they begin a cluster, join it, vote in it, and leave it.
+#![allow(clippy::unwrap_used, reason = "a test may fail where it likes")]
 
 mod limits;
 mod site;
+mod stop;
 
 use castd_proto::etcdserverpb::kv_client::KvClient;
 use castd_proto::etcdserverpb::{

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use castd_proto::etcdserverpb::cluster_client::ClusterClient;
 use castd_proto::etcdserverpb::{Member, MemberListRequest};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -121,13 +122,29 @@ pub struct Running {
 impl Running {
     /// Reads what the member says until it is ready; somebody has to read on.
     pub fn wait_until_ready(&mut self) {
+        self.wait_until_says(READY);
         let mut said = self.said.take().expect("one waits once");
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    }
+
+    /// Reads what the member says up to a line with this text.
+    pub fn wait_until_says(&mut self, text: &str) {
+        let said = self.said.as_mut().expect("nobody else reads");
         let mut all = String::new();
-        while !all.contains(READY) {
+        loop {
+            let begin = all.len();
             let read = said.read_line(&mut all).expect("it writes text");
             assert!(read > 0, "the member ended:\n{all}");
+            if all[begin..].contains(text) {
+                return;
+            }
         }
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    }
+
+    /// SIGTERM: a planned stop.
+    pub fn terminate(&self) {
+        let id = Pid::from_child(&self.child);
+        kill_process(id, Signal::TERM).expect("it runs");
     }
 
     /// What the member said until it ended, and how it did.
