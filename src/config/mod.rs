@@ -29,7 +29,8 @@ pub use go::{GoDuration, parse_duration};
 pub(crate) use go::{parse_int, quote};
 pub use help::{CASTD_VERSION, ETCD_VERSION, GIT_SHA};
 pub use model::{
-    AutoCompaction, ClusterState, Config, Discovery, DiscoveryService, Feature, MetricsDetail,
+    AutoCompaction, ClusterState, Config, Discovery, DiscoveryService, Feature, KeepAlive, Listen,
+    MetricsDetail,
 };
 pub use table::{FileKey, Flag, Section, Support, Versions, all as all_flags, find as find_flag};
 pub use url::{Scheme, Url};
