@@ -14,7 +14,7 @@ use crate::server::{Endpoint, ServerOptions};
 /// When a host in a URL has no address.
 pub(super) fn server_options(config: &Config) -> Result<ServerOptions, String> {
     let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
-    let interval = config.grpc_keepalive_interval;
+    let interval = config.keepalive.interval;
     Ok(ServerOptions {
         faces: FaceOptions {
             version: ETCD_VERSION.to_owned(),
@@ -25,14 +25,14 @@ pub(super) fn server_options(config: &Config) -> Result<ServerOptions, String> {
             slow_request: config.warning_unary_request_duration,
             extensive_metrics: config.metrics == MetricsDetail::Extensive,
         },
-        client: endpoints(&config.listen_client_urls)?,
-        client_http: endpoints(&config.listen_client_http_urls)?,
-        metrics: endpoints(&config.listen_metrics_urls)?,
-        peer: endpoints(&config.listen_peer_urls)?,
-        reuse_port: config.socket_reuse_port,
+        client: endpoints(&config.listen.client_urls)?,
+        client_http: endpoints(&config.listen.client_http_urls)?,
+        metrics: endpoints(&config.listen.metrics_urls)?,
+        peer: endpoints(&config.listen.peer_urls)?,
+        reuse_port: config.listen.reuse_port,
         max_concurrent_streams: config.max_concurrent_streams,
         keepalive_interval: (!interval.is_zero()).then_some(interval),
-        keepalive_timeout: config.grpc_keepalive_timeout,
+        keepalive_timeout: config.keepalive.timeout,
         ..ServerOptions::default()
     })
 }

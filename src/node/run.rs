@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::begin::{Way, way};
 use super::data_dir::{DataDir, DataDirError};
+use super::descriptors;
 use super::options::server_options;
 use super::version;
 use crate::config::{self, Config, Discovery, ETCD_VERSION};
@@ -66,6 +67,9 @@ pub enum RunError {
     /// A URL cannot be listened at.
     #[error("{0}")]
     Listen(String),
+    /// The process may open too few files.
+    #[error("{0}")]
+    Descriptors(String),
     /// A figure's name is taken.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -94,6 +98,7 @@ pub enum Ended {
 /// [`RunError`].
 pub async fn run(config: Config) -> Result<Ended, RunError> {
     let mut signals = Signals::listen()?;
+    let limit = descriptors::raise_limit();
     if config.memory_mlock {
         lock_memory()?;
     }
@@ -109,15 +114,19 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
         way = find_way(&config) => way?,
         signal = signals.next() => return Ok(Ended::Signal(signal)),
     };
-    let options = server_options(&config).map_err(RunError::Listen)?;
+    let mut options = server_options(&config).map_err(RunError::Listen)?;
     let listeners = Listeners::bind(&options).map_err(|e| RunError::Listen(e.to_string()))?;
     let registry = Registry::new();
     show_features(&registry, config.features.iter().copied())?;
     let (company, running) = start_company(&config, &registry, way)?;
+    let members = company.view().cluster().members.len();
+    options.max_connections =
+        descriptors::client_connections(limit, members).map_err(RunError::Descriptors)?;
     let identity = company.identity();
     tracing::info!(
         { "local-member-id" = format!("{:x}", identity.member_id),
-          "cluster-id" = format!("{:x}", identity.cluster_id) },
+          "cluster-id" = format!("{:x}", identity.cluster_id),
+          "client-connections-max" = options.max_connections },
         "started member"
     );
     // Other members are served at once: without them there is no leader.
