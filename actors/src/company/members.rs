@@ -290,10 +290,12 @@ impl Company {
 
     async fn ask_to_promote(&self, leader: u64, id: u64) -> Result<(), Error> {
         let question = question::Question::Promote(question::Promote { member_id: id });
-        match self.ask(leader, question).await?.answer {
+        match self.ask(leader, question).await.map(|answer| answer.answer) {
             // The caller is to see it on this member, too.
-            Some(answer::Answer::Promote(_)) => self.read_index().await,
-            _ => Err(Error::NotLeader),
+            Ok(Some(answer::Answer::Promote(_))) => self.read_index().await,
+            // What became of it is not known, if it was sent at all: as etcd, ask again.
+            Ok(_) | Err(Error::Timeout) => Err(Error::NotLeader),
+            Err(error) => Err(error),
         }
     }
 
