@@ -59,10 +59,12 @@ async fn a_second_process_waits_for_the_first_ones_end() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let first = Member::start(&data);
-    let (said, heard) = std::sync::mpsc::channel();
+    let (said, heard) = std::sync::mpsc::sync_channel(1024);
     let second = std::thread::spawn({
         let data = data.clone();
-        move || Member::try_start_telling(&data, &[], move |line| drop(said.send(line.to_owned())))
+        move || {
+            Member::try_start_telling(&data, &[], move |line| drop(said.try_send(line.to_owned())))
+        }
     });
     let mut lines = heard.iter();
     assert!(lines.any(|line| line.contains("is in use by another castd process")));

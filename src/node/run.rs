@@ -209,7 +209,6 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         watch_progress: config.watch_progress_notify_interval,
         watch_fragment_bytes: usize::try_from(fragment).unwrap_or(usize::MAX),
         version: ETCD_VERSION.to_owned(),
-        max_request_bytes: usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX),
         registry: registry.clone(),
         fatal: fatal(),
     }
