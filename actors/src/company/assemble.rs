@@ -358,13 +358,13 @@ impl Cast<'_> {
         cluster: &ClusterState,
         messages: Outlet<PeerMessage>,
     ) -> Result<PeerParts, StartError> {
-        let CompanyConfig { version, heartbeat, election, max_request_bytes, .. } = self.config;
+        let CompanyConfig { version, heartbeat, election, .. } = self.config;
         let settings = PeerSettings::new(self.identity, version, *heartbeat, *election);
         let exporter = Exporter::new(self.inlets.mvcc.clone(), Arc::clone(&self.questions));
         let told = self.inlets.peers.try_send(PeerMessage::Members(Arc::new(cluster.clone())));
         assert!(told.is_ok(), "a mailbox that nobody has used has room");
         Ok(PeerParts {
-            settings: PeerSettings { max_request_bytes: *max_request_bytes, ..settings },
+            settings,
             edges: PeerEdges {
                 raft: self.inlets.raft_inbound.clone(),
                 transport: self.inlets.peers.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use castd_proto::castdpb::peer_client::PeerClient;
 use tonic::transport::{Channel, Endpoint};
 
-use super::settings::PeerSettings;
+use super::settings::{FRAME_BYTES_MAX, PeerSettings};
 use super::wire::Refusal;
 
 /// What the other side may send on one stream before we read it, in bytes. Bulk flows the
@@ -85,8 +85,8 @@ pub(super) async fn dial(
         .await
         .map_err(|e| LinkError::Connect { url: url.to_owned(), reason: reason(&e) })?;
     Ok(PeerClient::new(channel)
-        .max_decoding_message_size(settings.frame_bytes_max())
-        .max_encoding_message_size(settings.frame_bytes_max()))
+        .max_decoding_message_size(FRAME_BYTES_MAX)
+        .max_encoding_message_size(FRAME_BYTES_MAX))
 }
 
 /// What an error says, and what its causes say that it does not.

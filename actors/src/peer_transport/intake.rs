@@ -28,8 +28,7 @@ pub(super) async fn receive(
     };
     check(&message, from, settings.identity.member_id)?;
     let index = message.get_snapshot().get_metadata().index;
-    let peer = format!("{from:x}");
-    tracing::info!({ "remote-peer-id" = peer, index }, "receiving a snapshot");
+    let reception = Reception::begin(format!("{from:x}"), index);
 
     let (ahead, taken) = mpsc::channel(PIECES_AHEAD);
     let built = build_on_a_thread(taken)?;
@@ -43,14 +42,51 @@ pub(super) async fn receive(
             Err(Status::internal("the snapshot's builder ended early"))
         }
     };
-    match &outcome {
-        Ok(_) => tracing::info!({ "remote-peer-id" = peer, index }, "received a snapshot"),
-        Err(status) => tracing::warn!(
-            { "remote-peer-id" = peer, index, error = status.message() },
-            "failed to receive a snapshot"
-        ),
-    }
+    reception.end(outcome.as_ref().err().map(Status::message));
     outcome
+}
+
+/// Says in the log how a reception goes, also when its connection breaks and nobody waits
+/// for it any more.
+struct Reception {
+    peer: String,
+    index: u64,
+    ended: bool,
+}
+
+impl Reception {
+    fn begin(peer: String, index: u64) -> Self {
+        tracing::info!({ "remote-peer-id" = peer, index }, "receiving a snapshot");
+        Self { peer, index, ended: false }
+    }
+
+    fn end(mut self, error: Option<&str>) {
+        self.ended = true;
+        match error {
+            None => {
+                tracing::info!(
+                    { "remote-peer-id" = self.peer, index = self.index },
+                    "received a snapshot"
+                );
+            }
+            Some(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&self, error: &str) {
+        tracing::warn!(
+            { "remote-peer-id" = self.peer, index = self.index, error },
+            "failed to receive a snapshot"
+        );
+    }
+}
+
+impl Drop for Reception {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.failed("the sender has gone");
+        }
+    }
 }
 
 fn check(message: &Message, from: u64, us: u64) -> Result<(), Status> {

@@ -11,8 +11,8 @@ use futures::Stream;
 use futures::future::BoxFuture;
 use futures::stream;
 use prost::Message as _;
-use raft::eraftpb::{Message, MessageType};
-use tokio::sync::{Semaphore, watch};
+use raft::eraftpb::Message;
+use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,7 +20,7 @@ use super::intake;
 use super::messages::{Notice, PeerMessage};
 use super::metrics::{CallerFigures, PeerMetrics};
 use super::queue::Lane;
-use super::settings::PeerSettings;
+use super::settings::{FRAME_BYTES_MAX, PeerSettings};
 use super::wire::{Refusal, admit, answer_of, caller_of, peer_urls_of};
 use crate::mvcc::View;
 use crate::raft_node::{RaftInbound, SnapshotHold};
@@ -60,7 +60,6 @@ struct Room {
     metrics: PeerMetrics,
     /// Whoever receives a snapshot holds it.
     snapshot: Arc<Semaphore>,
-    closed: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for PeerService {
@@ -75,31 +74,21 @@ impl PeerService {
     /// The service of the member that `settings` name.
     pub fn new(settings: PeerSettings, edges: ServiceEdges, metrics: PeerMetrics) -> Self {
         let snapshot = Arc::new(Semaphore::new(1));
-        let room = Room { settings, edges, metrics, snapshot, closed: watch::Sender::new(false) };
+        let room = Room { settings, edges, metrics, snapshot };
         Self { room: Arc::new(room) }
     }
 
     /// The service as a tower service for requests to `/castdpb.Peer/*`.
     pub fn server(&self) -> PeerServer<Self> {
-        let bytes = self.room.settings.frame_bytes_max();
         PeerServer::new(self.clone())
-            .max_decoding_message_size(bytes)
-            .max_encoding_message_size(bytes)
-    }
-
-    /// Ends every stream, and lets no more in: streams of members last as long as the
-    /// members do, so a listener that waits for its last stream waits for this.
-    pub fn close(&self) {
-        self.room.closed.send_replace(true);
+            .max_decoding_message_size(FRAME_BYTES_MAX)
+            .max_encoding_message_size(FRAME_BYTES_MAX)
     }
 }
 
 impl Room {
     /// Who calls, if it may.
     fn admit(&self, metadata: &MetadataMap) -> Result<u64, Status> {
-        if *self.closed.borrow() {
-            return Err(stopped());
-        }
         let view = self.edges.view.get();
         let admitted =
             admit(metadata, self.settings.identity, &self.settings.version, view.cluster());
@@ -134,9 +123,7 @@ impl Room {
     fn is_for_us(&self, from: u64, message: &Message) -> bool {
         let kind = message.msg_type();
         let lane = matches!(Lane::of(kind), Some(Lane::Urgent | Lane::Bulk));
-        // A transfer that is passed on to the leader names who is to lead.
-        let sender = message.from == from || kind == MessageType::MsgTransferLeader;
-        lane && sender && message.to == self.settings.identity.member_id
+        lane && message.from == from && message.to == self.settings.identity.member_id
     }
 }
 
@@ -146,17 +133,13 @@ struct Incoming {
     parcels: Streaming<Parcel>,
     from: u64,
     figures: CallerFigures,
-    closed: watch::Receiver<bool>,
 }
 
 impl Incoming {
     /// Hands on what comes, until there is something to answer.
     async fn next(mut self) -> Result<Option<(Delivered, Self)>, Status> {
         loop {
-            let parcel = tokio::select! {
-                parcel = self.parcels.message() => parcel,
-                _ = self.closed.wait_for(|closed| *closed) => return Ok(None),
-            };
+            let parcel = self.parcels.message().await;
             let Some(parcel) = parcel.inspect_err(|_| self.figures.receive_failures.inc())? else {
                 return Ok(None);
             };
@@ -200,7 +183,6 @@ impl Peer for PeerService {
             parcels: request.into_inner(),
             from,
             figures: self.room.metrics.caller(from),
-            closed: self.room.closed.subscribe(),
         };
         Ok(Response::new(Box::pin(stream::try_unfold(incoming, Incoming::next))))
     }
@@ -210,11 +192,7 @@ impl Peer for PeerService {
         request: Request<Streaming<SnapshotPiece>>,
     ) -> Result<Response<SnapshotReceived>, Status> {
         let from = self.room.admit(request.metadata())?;
-        let mut closed = self.room.closed.subscribe();
-        tokio::select! {
-            taken = self.take_snapshot(from, request.into_inner()) => taken?,
-            _ = closed.wait_for(|closed| *closed) => return Err(stopped()),
-        }
+        self.take_snapshot(from, request.into_inner()).await?;
         Ok(Response::new(SnapshotReceived {}))
     }
 

@@ -175,7 +175,7 @@ impl<S> RaftCore<S> {
     pub fn propose(&mut self, proposals: impl IntoIterator<Item = Propose>) {
         for Propose { id, data, reply } in proposals {
             let entry = Entry { data, ..Entry::default() };
-            self.proposals.add(id, entry, reply, self.now);
+            self.proposals.add(id, entry, reply, self.when_proposed());
         }
     }
 
@@ -189,7 +189,12 @@ impl<S> RaftCore<S> {
     fn change_members(&mut self, ProposeMembers { id, change, reply }: ProposeMembers) {
         let mut entry = Entry { data: change.encode_to_vec().into(), ..Entry::default() };
         entry.set_entry_type(EntryType::EntryConfChange);
-        self.proposals.add(id, entry, reply, self.now);
+        self.proposals.add(id, entry, reply, self.when_proposed());
+    }
+
+    /// Now, and whether there is a leader now.
+    fn when_proposed(&self) -> (u64, bool) {
+        (self.now, self.node.raft.leader_id != raft::INVALID_ID)
     }
 
     /// Takes what comes from other members.
