@@ -354,6 +354,7 @@ func TestNamingEndpoints(t *testing.T) {
 	manager, err := endpoints.NewManager(c, target)
 	harness.Fatal(t, err)
 	harness.Fatal(t, manager.AddEndpoint(ctx, target+"/one", endpoints.Endpoint{Addr: "10.0.0.1:80"}))
+	harness.Shared(t).CatchUp(t) // what is there is read from any member, as it is there
 	updates, err := manager.NewWatchChannel(ctx)
 	harness.Fatal(t, err)
 	first := <-updates
@@ -364,6 +365,7 @@ func TestNamingEndpoints(t *testing.T) {
 	harness.Fatal(t, manager.DeleteEndpoint(ctx, target+"/one"))
 	third := <-updates
 	harness.Equal(t, "deleted", fmt.Sprintf("%d %s", third[0].Op, third[0].Key), fmt.Sprintf("%d %s/one", endpoints.Delete, target))
+	harness.Shared(t).CatchUp(t)
 	list, err := manager.List(ctx)
 	harness.Fatal(t, err)
 	harness.Equal(t, "left", len(list), 1)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +23,8 @@ type load struct {
 	// that failed may or may not have happened: its key is not used again.
 	acknowledged map[string]int64
 	failures     map[string]int
-	// last is when a put last succeeded, longest the longest time between two.
+	// last is when a put last succeeded, longest the longest time between two
+	// since pause was asked.
 	last    time.Time
 	longest time.Duration
 }
@@ -85,6 +87,25 @@ func (l *load) more(t testing.TB, n int) {
 	})
 }
 
+// pause gives the longest time without a success since it was last asked.
+func (l *load) pause() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := l.longest
+	l.longest = 0
+	return longest
+}
+
+// wantPause insists that half of the pauses are no longer than they may be: a
+// machine that has other things to do may stretch one.
+func wantPause(t testing.TB, pauses []time.Duration, limit time.Duration) {
+	t.Helper()
+	t.Logf("pauses: %v", pauses)
+	if median := slices.Sorted(slices.Values(pauses))[len(pauses)/2]; median > limit {
+		t.Errorf("no put succeeded for %s, of %v; at most %s is good", median, pauses, limit)
+	}
+}
+
 func (l *load) failed() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,5 +138,5 @@ func (l *load) check(ctx context.Context, t testing.TB, servers []*harness.Serve
 		}
 		harness.Equal(t, "acknowledged and lost, through "+s.Name, lost, 0)
 	}
-	t.Logf("%d puts acknowledged, longest pause %s, failures %v", len(l.acknowledged), l.longest.Round(time.Millisecond), l.failures)
+	t.Logf("%d puts acknowledged, failures %v", len(l.acknowledged), l.failures)
 }

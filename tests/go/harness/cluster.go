@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -311,10 +312,30 @@ func (s *Server) WaitExit(t testing.TB) *os.ProcessState {
 // BeginAs replaces the flags that say whom the member begins with.
 func (s *Server) BeginAs(flags ...string) { s.bootstrap = flags }
 
-// Pause stops the process where it is (SIGSTOP), until Resume or its end.
+// Pause stops the process where it is (SIGSTOP), until Resume or its end. It
+// returns when no thread runs any more, which on a busy machine takes its time.
 func (s *Server) Pause(t testing.TB) {
 	t.Helper()
 	Fatal(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+	Eventually(t, settleTimeout, s.Name+" stops", s.stopped)
+}
+
+func (s *Server) stopped() error {
+	states, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return err
+	}
+	for _, path := range states {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		// The state comes after the name, which is in parentheses.
+		if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "T") {
+			return fmt.Errorf("a thread is in state %.1s", state)
+		}
+	}
+	return nil
 }
 
 // Resume lets a paused process go on.

@@ -20,16 +20,23 @@ type Proxy struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
 	// open is closed while bytes go on, and new while they are held.
-	open  chan struct{}
-	delay time.Duration
+	open    chan struct{}
+	shut    bool
+	delay   time.Duration
+	carried int64
 }
 
 // StartProxy puts a proxy in front of a server; it ends with the test.
-func StartProxy(t testing.TB, s *Server) *Proxy {
+func StartProxy(t testing.TB, s *Server) *Proxy { return startProxy(t, s.Addr) }
+
+// StartPeerProxy puts a proxy in front of the listener for the other members.
+func StartPeerProxy(t testing.TB, s *Server) *Proxy { return startProxy(t, s.PeerAddr) }
+
+func startProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	door, err := net.Listen("tcp", "127.0.0.1:0")
 	Fatal(t, err)
-	p := &Proxy{Addr: door.Addr().String(), target: s.Addr, door: door, conns: map[net.Conn]struct{}{}, open: make(chan struct{})}
+	p := &Proxy{Addr: door.Addr().String(), target: target, door: door, conns: map[net.Conn]struct{}{}, open: make(chan struct{})}
 	close(p.open)
 	t.Cleanup(func() {
 		_ = door.Close()
@@ -75,10 +82,19 @@ func (p *Proxy) Stall() {
 	}
 }
 
-// Go ends a stall.
+// Shut is Cut, and there are no new connections until Go.
+func (p *Proxy) Shut() {
+	p.mu.Lock()
+	p.shut = true
+	p.mu.Unlock()
+	p.Cut()
+}
+
+// Go ends a stall, and lets connections in again.
 func (p *Proxy) Go() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.shut = false
 	select {
 	case <-p.open:
 	default:
@@ -93,6 +109,13 @@ func (p *Proxy) Delay(each time.Duration) {
 	p.delay = each
 }
 
+// Carried counts the bytes that the server was sent through the proxy.
+func (p *Proxy) Carried() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.carried
+}
+
 func (p *Proxy) accept() {
 	for {
 		client, err := p.door.Accept()
@@ -104,16 +127,29 @@ func (p *Proxy) accept() {
 			_ = client.Close()
 			continue
 		}
-		p.mu.Lock()
-		p.conns[client], p.conns[server] = struct{}{}, struct{}{}
-		p.mu.Unlock()
-		go p.copy(client, server)
-		go p.copy(server, client)
+		if !p.keep(client, server) {
+			_, _ = client.Close(), server.Close()
+			continue
+		}
+		go p.copy(client, server, &p.carried)
+		go p.copy(server, client, new(int64))
 	}
 }
 
-// copy carries bytes one way until either side ends, and then ends both.
-func (p *Proxy) copy(from, to net.Conn) {
+// keep notes a connection, unless there are to be none.
+func (p *Proxy) keep(client, server net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shut {
+		return false
+	}
+	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
+	return true
+}
+
+// copy carries bytes one way, and counts them, until either side ends, and then
+// ends both.
+func (p *Proxy) copy(from, to net.Conn, count *int64) {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -129,6 +165,9 @@ func (p *Proxy) copy(from, to net.Conn) {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}
+			p.mu.Lock()
+			*count += int64(n)
+			p.mu.Unlock()
 		}
 		if err != nil {
 			return

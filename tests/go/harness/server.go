@@ -64,6 +64,8 @@ type Server struct {
 	extra     []string
 	// fellows are the members that a client of this one fails over to.
 	fellows []*Server
+	// names is who it asks for names, when not the system's servers.
+	names   *Names
 	cmd     *exec.Cmd
 	exited  chan struct{}
 	version string
@@ -299,7 +301,7 @@ func (s *Server) spawn() error {
 		return err
 	}
 	defer log.Close()
-	s.cmd = exec.Command(s.binary, slices.Concat(args, s.bootstrap, s.extra)...)
+	s.cmd = s.command(slices.Concat(args, s.bootstrap, s.extra))
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.Env = withoutEtcdVariables(os.Environ())
