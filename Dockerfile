@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # castd in a small image. Everything the build needs comes from crates.
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src

@@ -55,13 +55,23 @@ fn refused(data: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_is_refused() {
+async fn a_second_process_waits_for_the_first_ones_end() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let member = Member::start(&data);
-    let said = refused(&data);
-    assert!(said.contains("is in use by another castd process"), "{said}");
-    put(&member, "k", b"still here".to_vec()).await.unwrap();
+    let first = Member::start(&data);
+    let (said, heard) = std::sync::mpsc::sync_channel(1024);
+    let second = std::thread::spawn({
+        let data = data.clone();
+        move || {
+            Member::try_start_telling(&data, &[], move |line| drop(said.try_send(line.to_owned())))
+        }
+    });
+    let mut lines = heard.iter();
+    assert!(lines.any(|line| line.contains("is in use by another castd process")));
+    put(&first, "k", b"still here".to_vec()).await.unwrap();
+    first.kill();
+    let second = second.join().unwrap().unwrap();
+    assert_eq!(get(&second, "k").await, Some(b"still here".to_vec()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,7 +68,6 @@ async fn member(member_id: u64) -> Member {
         transport: transport.clone(),
         view: Published::new(Store::default().view(1, 1, Arc::default())),
         questions: Arc::new(Nothing),
-        spool_dir: std::env::temp_dir(),
     };
     let service = PeerService::new(settings, service_edges, metrics);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");

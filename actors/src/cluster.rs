@@ -74,14 +74,16 @@ impl ClusterState {
     /// # Errors
     /// Why the members refuse it: [`Error::MemberNotFound`] (also for an id
     /// that was removed), [`Error::MemberExists`], [`Error::PeerUrlExists`],
-    /// [`Error::TooManyLearners`], [`Error::MemberNotLearner`], or
-    /// [`Error::MemberNotEnoughStarted`] for the last one with a vote.
+    /// [`Error::TooManyLearners`], [`Error::MemberNotLearner`],
+    /// [`Error::MemberNotEnoughStarted`] for the last one with a vote, or
+    /// [`Error::NotCapable`] for a kind of change that this version does not know.
     pub fn change(&mut self, change: &MemberChange) -> Result<(), Error> {
         let id = change.member_id;
+        let kind = Kind::try_from(change.kind).map_err(|_| Error::NotCapable)?;
         if self.removed.contains(&id) {
             return Err(Error::MemberNotFound);
         }
-        match change.kind() {
+        match kind {
             Kind::Add => self.add(change),
             Kind::Promote => {
                 let member = self.members.get_mut(&id).ok_or(Error::MemberNotFound)?;
@@ -267,6 +269,7 @@ mod tests {
             (simple(Kind::Remove, 9), Error::MemberNotFound),
             (simple(Kind::Remove, 2), Error::MemberNotFound),
             (simple(Kind::Remove, 1), Error::MemberNotEnoughStarted),
+            (MemberChange { kind: 3, ..add(9, "http://9", false) }, Error::NotCapable),
         ];
         for (change, error) in cases {
             assert_eq!(state.change(&change), Err(error), "{change:?}");

@@ -63,9 +63,10 @@ impl Proposer {
     /// Proposes a change of the membership and waits until it is applied here.
     ///
     /// # Errors
-    /// As [`Self::propose`].
+    /// As [`Self::propose`]; [`Error::NotCapable`] at once for a kind of change that
+    /// this version does not know.
     pub async fn change_members(&self, change: &MemberChange) -> Result<Applied, Error> {
-        let change = conf_change(change);
+        let change = conf_change(change)?;
         self.send(change.encoded_len(), |id, reply| {
             RaftMessage::ChangeMembers(ProposeMembers { id, change, reply })
         })

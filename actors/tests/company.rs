@@ -41,7 +41,6 @@ fn config(seal: SealPolicy) -> CompanyConfig {
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),
-        max_request_bytes: 1536 << 10,
         registry: prometheus::Registry::new(),
         fatal: Arc::new(|actor, what| panic!("{actor}: {what}")),
     }

@@ -5,7 +5,9 @@
 
 use super::Surroundings;
 use super::bootstrap::InitialCluster;
-use super::model::{ClusterState, Config, Discovery, DiscoveryService, MetricsDetail};
+use super::model::{
+    ClusterState, Config, Discovery, DiscoveryService, KeepAlive, Listen, MetricsDetail,
+};
 use super::settings::Settings;
 use super::table;
 use super::url::Url;
@@ -31,48 +33,31 @@ pub(crate) fn assemble(
 ) -> Result<Config, String> {
     fill_cluster_from_name(settings, surroundings, notices)?;
     let data_dir = data_dir(settings, notices);
-    let state = match settings.text("initial-cluster-state") {
-        "existing" => ClusterState::Existing,
-        _ => ClusterState::New,
-    };
     let discovery = discovery(settings)?;
     let config = Config {
         name: settings.text("name").to_owned(),
         data_dir,
-        dedicated_wal_dir: Some(settings.text("wal-dir"))
-            .filter(|dir| !dir.is_empty())
-            .map(PathBuf::from),
+        dedicated_wal_dir: dedicated_wal_dir(settings),
         snapshot_count: or_default(settings, "snapshot-count"),
         snapshot_catchup_entries: settings.uint("snapshot-catchup-entries"),
         heartbeat_ms: settings.uint("heartbeat-interval"),
         election_ms: settings.uint("election-timeout"),
         initial_election_tick_advance: settings.bool("initial-election-tick-advance"),
-        listen_peer_urls: settings.urls("listen-peer-urls").to_vec(),
-        listen_client_urls: settings.urls("listen-client-urls").to_vec(),
-        listen_client_http_urls: settings.urls("listen-client-http-urls").to_vec(),
-        listen_metrics_urls: settings.urls("listen-metrics-urls").to_vec(),
+        listen: listen(settings),
         max_wals: settings.uint("max-wals"),
         quota_backend_bytes: quota(settings, notices),
         max_txn_ops: settings.uint("max-txn-ops"),
         max_request_bytes: request_bytes(settings, notices),
-        max_concurrent_streams: u32::try_from(settings.uint("max-concurrent-streams"))
-            .unwrap_or(u32::MAX),
-        grpc_keepalive_min_time: settings.duration("grpc-keepalive-min-time").to_std(),
-        grpc_keepalive_interval: settings.duration("grpc-keepalive-interval").to_std(),
-        grpc_keepalive_timeout: settings.duration("grpc-keepalive-timeout").to_std(),
-        socket_reuse_port: settings.bool("socket-reuse-port"),
-        socket_reuse_address: settings.bool("socket-reuse-address"),
+        max_concurrent_streams: concurrent_streams(settings),
+        keepalive: keepalive(settings),
         enable_grpc_gateway: settings.bool("enable-grpc-gateway"),
         memory_mlock: settings.bool("memory-mlock"),
         unsafe_no_fsync: settings.bool("unsafe-no-fsync"),
         advertise_peer_urls: settings.urls("initial-advertise-peer-urls").to_vec(),
         advertise_client_urls: settings.urls("advertise-client-urls").to_vec(),
         initial_cluster: initial_cluster(settings, &discovery)?,
-        initial_cluster_state: state,
-        initial_cluster_token: match &discovery {
-            Discovery::V3(service) => service.token.clone(),
-            _ => settings.text("initial-cluster-token").to_owned(),
-        },
+        initial_cluster_state: cluster_state(settings),
+        initial_cluster_token: token(settings, &discovery),
         discovery,
         strict_reconfig_check: settings.bool("strict-reconfig-check"),
         max_learners: max_learners(settings)?,
@@ -96,6 +81,51 @@ pub(crate) fn assemble(
         notices: Vec::new(),
     };
     Ok(config)
+}
+
+/// Where the member listens.
+fn listen(settings: &Settings) -> Listen {
+    let urls = |name| settings.urls(name).to_vec();
+    Listen {
+        peer_urls: urls("listen-peer-urls"),
+        client_urls: urls("listen-client-urls"),
+        client_http_urls: urls("listen-client-http-urls"),
+        metrics_urls: urls("listen-metrics-urls"),
+        reuse_port: settings.bool("socket-reuse-port"),
+        reuse_address: settings.bool("socket-reuse-address"),
+    }
+}
+
+/// How clients' connections are kept alive.
+fn keepalive(settings: &Settings) -> KeepAlive {
+    KeepAlive {
+        min_time: settings.duration("grpc-keepalive-min-time").to_std(),
+        interval: settings.duration("grpc-keepalive-interval").to_std(),
+        timeout: settings.duration("grpc-keepalive-timeout").to_std(),
+    }
+}
+
+fn concurrent_streams(settings: &Settings) -> u32 {
+    u32::try_from(settings.uint("max-concurrent-streams")).unwrap_or(u32::MAX)
+}
+
+fn dedicated_wal_dir(settings: &Settings) -> Option<PathBuf> {
+    Some(settings.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
+fn cluster_state(settings: &Settings) -> ClusterState {
+    match settings.text("initial-cluster-state") {
+        "existing" => ClusterState::Existing,
+        _ => ClusterState::New,
+    }
+}
+
+/// What is mixed into the ids: members who meet at a discovery service have its token.
+fn token(settings: &Settings, discovery: &Discovery) -> String {
+    match discovery {
+        Discovery::V3(service) => service.token.clone(),
+        _ => settings.text("initial-cluster-token").to_owned(),
+    }
 }
 
 /// How the others are found.
@@ -156,8 +186,7 @@ fn max_learners(settings: &Settings) -> Result<u32, String> {
     let given = settings.int(NAME);
     u32::try_from(given)
         .ok()
-        .filter(|learners| *learners > 0)
-        .ok_or_else(|| format!("--{NAME} must be above 0 (set to {given})"))
+        .ok_or_else(|| format!("--{NAME} must not be negative (set to {given})"))
 }
 
 /// The default host and `--name` shape URLs and the cluster nobody set.

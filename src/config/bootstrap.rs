@@ -6,8 +6,7 @@ use super::model::{Config, Discovery};
 use super::url::{self, Url};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
 /// The members named by `--initial-cluster`, each with its peer URLs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,19 +66,23 @@ impl fmt::Display for InitialCluster {
 }
 
 impl Config {
-    /// Whether this member may begin a cluster; to be asked when its data directory
-    /// holds no WAL yet. Resolves host names when the URLs' texts differ. The error has
-    /// etcd's words and ends the start.
-    pub fn check_bootstrap(&self) -> Result<(), String> {
-        self.check_bootstrap_with(&resolve)
+    /// The URLs whose addresses [`Self::check_bootstrap`] asks for: none when their texts
+    /// say enough.
+    pub(crate) fn bootstrap_urls(&self) -> Vec<&Url> {
+        match self.own_urls() {
+            Ok(own) if own != self.advertise_peer_urls => {
+                own.iter().chain(&self.advertise_peer_urls).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
-    pub(crate) fn check_bootstrap_with(
-        &self,
-        resolve: &dyn Fn(&Url) -> io::Result<SocketAddr>,
-    ) -> Result<(), String> {
+    /// Whether this member may begin a cluster; to be asked when its data directory
+    /// holds no WAL yet. `address` tells where the [`Self::bootstrap_urls`] lead. The
+    /// error has etcd's words and ends the start.
+    pub(crate) fn check_bootstrap(&self, address: &AddressOf<'_>) -> Result<(), String> {
         let own = self.own_urls()?;
-        if let Err(reason) = same_urls(&self.advertise_peer_urls, own, resolve) {
+        if let Err(reason) = same_urls(&self.advertise_peer_urls, own, address) {
             return Err(self.mismatch(own, &reason));
         }
         self.initial_cluster.check_distinct("initial cluster")
@@ -145,13 +148,17 @@ impl Config {
     }
 }
 
+/// Tells where a URL leads, or why it leads nowhere.
+pub(crate) type AddressOf<'a> = dyn Fn(&Url) -> Result<SocketAddr, String> + 'a;
+
+/// Whether a URL's address is asked for: `localhost` is the same everywhere.
+pub(crate) fn has_address(url: &Url) -> bool {
+    !url.scheme().is_unix() && url.host() != "localhost"
+}
+
 /// Whether two sorted lists name the same places, by text or else by address; the error
 /// says where they differ, in etcd's words.
-pub(crate) fn same_urls(
-    a: &[Url],
-    b: &[Url],
-    resolve: &dyn Fn(&Url) -> io::Result<SocketAddr>,
-) -> Result<(), String> {
+pub(crate) fn same_urls(a: &[Url], b: &[Url], address: &AddressOf<'_>) -> Result<(), String> {
     if a.len() != b.len() {
         return Err(format!("len({}) != len({})", shown(a), shown(b)));
     }
@@ -159,10 +166,10 @@ pub(crate) fn same_urls(
         return Ok(());
     }
     let place = |url: &Url| -> Result<String, String> {
-        if url.scheme().is_unix() || url.host() == "localhost" {
+        if !has_address(url) {
             return Ok(url.to_string());
         }
-        let address = resolve(url)
+        let address = address(url)
             .map_err(|e| format!("failed to resolve {} ({e})", super::go::quote(url.as_str())))?;
         Ok(format!("{}://{address}", url.scheme().as_str()))
     };
@@ -183,12 +190,4 @@ pub(crate) fn same_urls(
 fn shown(urls: &[Url]) -> String {
     let quoted: Vec<String> = urls.iter().map(|url| super::go::quote(url.as_str())).collect();
     format!("[{}]", quoted.join(" "))
-}
-
-/// The first address of a URL's host.
-pub(crate) fn resolve(url: &Url) -> io::Result<SocketAddr> {
-    (url.host(), url.port().unwrap_or(0))
-        .to_socket_addrs()?
-        .next()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
 }

@@ -24,12 +24,13 @@ mod url;
 mod value;
 
 pub use bootstrap::InitialCluster;
-pub(crate) use bootstrap::{resolve, same_urls};
+pub(crate) use bootstrap::{has_address, same_urls};
 pub use go::{GoDuration, parse_duration};
 pub(crate) use go::{parse_int, quote};
 pub use help::{CASTD_VERSION, ETCD_VERSION, GIT_SHA};
 pub use model::{
-    AutoCompaction, ClusterState, Config, Discovery, DiscoveryService, Feature, MetricsDetail,
+    AutoCompaction, ClusterState, Config, Discovery, DiscoveryService, Feature, KeepAlive, Listen,
+    MetricsDetail,
 };
 pub use table::{FileKey, Flag, Section, Support, Versions, all as all_flags, find as find_flag};
 pub use url::{Scheme, Url};

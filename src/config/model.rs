@@ -26,14 +26,8 @@ pub struct Config {
     pub election_ms: u64,
     /// Whether the first election may come early at boot.
     pub initial_election_tick_advance: bool,
-    /// Where peers connect. Only `http`.
-    pub listen_peer_urls: Vec<Url>,
-    /// Where clients connect, gRPC and HTTP. `http` or `unix`.
-    pub listen_client_urls: Vec<Url>,
-    /// Where HTTP clients connect; when not empty, `listen_client_urls` serve gRPC only.
-    pub listen_client_http_urls: Vec<Url>,
-    /// Further listeners for metrics and health.
-    pub listen_metrics_urls: Vec<Url>,
+    /// Where the member listens.
+    pub listen: Listen,
     /// The most WAL files that may be kept beyond those still needed; 0 sets no limit.
     pub max_wals: u64,
     /// The size of the store, in bytes, from which writes are refused. `None` sets no
@@ -45,18 +39,8 @@ pub struct Config {
     pub max_request_bytes: u64,
     /// The most HTTP/2 streams of one client connection.
     pub max_concurrent_streams: u32,
-    /// The shortest time between a client's pings; a faster client is sent away. Zero
-    /// sets no floor.
-    pub grpc_keepalive_min_time: Duration,
-    /// The time between the server's pings. Zero sends none.
-    pub grpc_keepalive_interval: Duration,
-    /// How long a ping's answer may take before the connection is closed. Zero never
-    /// closes.
-    pub grpc_keepalive_timeout: Duration,
-    /// Whether listeners set `SO_REUSEPORT`.
-    pub socket_reuse_port: bool,
-    /// Whether listeners set `SO_REUSEADDR`.
-    pub socket_reuse_address: bool,
+    /// How clients' connections are kept alive.
+    pub keepalive: KeepAlive,
     /// Whether the JSON gateway is wanted (`--enable-grpc-gateway`).
     pub enable_grpc_gateway: bool,
     /// Whether the process locks its pages in memory.
@@ -107,6 +91,36 @@ pub struct Config {
 
     /// What the configuration has to say, to be written once the logger is up.
     pub notices: Vec<Notice>,
+}
+
+/// Where a member listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Where peers connect. Only `http`.
+    pub peer_urls: Vec<Url>,
+    /// Where clients connect, gRPC and HTTP. `http` or `unix`.
+    pub client_urls: Vec<Url>,
+    /// Where HTTP clients connect; when not empty, `client_urls` serve gRPC only.
+    pub client_http_urls: Vec<Url>,
+    /// Further listeners for metrics and health.
+    pub metrics_urls: Vec<Url>,
+    /// Whether listeners set `SO_REUSEPORT`.
+    pub reuse_port: bool,
+    /// Whether listeners set `SO_REUSEADDR`.
+    pub reuse_address: bool,
+}
+
+/// How the connections of gRPC clients are kept alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The shortest time between a client's pings; a faster client is sent away. Zero
+    /// sets no floor.
+    pub min_time: Duration,
+    /// The time between the server's pings. Zero sends none.
+    pub interval: Duration,
+    /// How long a ping's answer may take before the connection is closed. Zero never
+    /// closes.
+    pub timeout: Duration,
 }
 
 /// How a new member finds the others.

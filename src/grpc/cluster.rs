@@ -29,7 +29,9 @@ pub(super) async fn member_add(
     call: Call,
     request: MemberAddRequest,
 ) -> Result<MemberAddResponse, Failure> {
-    let peer_urls = peer_urls(&request.peer_urls)?;
+    let mut peer_urls = peer_urls(&request.peer_urls)?;
+    // etcd keeps those of a new member sorted, and changed ones as they are given.
+    peer_urls.sort();
     let is_learner = request.is_learner;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let id = member_id(peer_urls.iter().map(String::as_str), &now.to_string());
@@ -70,15 +72,13 @@ pub(super) async fn member_promote(
     Ok(MemberPromoteResponse { header: call.header(0), members: members(&call) })
 }
 
-/// Reads peer URLs as etcd does: each with a scheme and a place, and sorted.
+/// Reads peer URLs as etcd does: each with a scheme and a place.
 fn peer_urls(texts: &[String]) -> Result<Vec<String>, Error> {
-    let urls: Result<Vec<Url>, String> = texts.iter().map(|text| Url::parse(text)).collect();
-    let mut urls = urls.map_err(|_| Error::MemberBadUrls)?;
-    if urls.is_empty() {
+    if texts.is_empty() {
         return Err(Error::MemberBadUrls);
     }
-    urls.sort();
-    Ok(urls.iter().map(Url::to_string).collect())
+    let urls = texts.iter().map(|text| Url::parse(text).map(|url| url.to_string()));
+    urls.collect::<Result<_, _>>().map_err(|_| Error::MemberBadUrls)
 }
 
 fn members(call: &Call) -> Vec<Member> {
@@ -103,12 +103,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peer_urls_are_read_and_sorted() {
+    fn peer_urls_are_read() {
         let urls = |texts: &[&str]| {
             let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
             peer_urls(&texts)
         };
-        assert_eq!(urls(&["http://b:1", " http://a:1"]).unwrap(), ["http://a:1", "http://b:1"]);
+        assert_eq!(urls(&["http://b:1", " http://a:1"]).unwrap(), ["http://b:1", "http://a:1"]);
         for bad in [&[][..], &["a:1"], &["http://a"], &["http://a:1/path"], &["ftp://a:1"]] {
             assert_eq!(urls(bad), Err(Error::MemberBadUrls), "{bad:?}");
         }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use castd_actors::Company;
+use castd_actors::shared::beats;
+use futures::StreamExt;
 use tokio::sync::{Semaphore, watch};
 
 use super::gate::Gate;
@@ -157,9 +159,8 @@ impl LeaderWatch {
     /// Looks once every election timeout, until dropped.
     pub async fn run(self, company: Company, election_timeout: Duration) {
         let mut leaderless = 0;
-        let mut ticks = tokio::time::interval(election_timeout);
-        loop {
-            ticks.tick().await;
+        let mut looks = std::pin::pin!(beats(election_timeout));
+        while looks.next().await.is_some() {
             leaderless = if company.raft().leader == 0 { leaderless + 1 } else { 0 };
             if leaderless >= LEADERLESS_MAX {
                 self.0.send_modify(|losses| *losses += 1);

@@ -99,7 +99,9 @@ impl CompanyCollector {
         let id = format!("{:x}", self.company.identity().member_id);
         let mut cluster = Family::new(CLUSTER_VERSION);
         if let Some(version) = &view.cluster().version {
-            cluster = cluster.with(&[("cluster_version", version)], 1.0);
+            // As etcd's: without the patch.
+            let (minor, _patch) = version.rsplit_once('.').unwrap_or((version, ""));
+            cluster = cluster.with(&[("cluster_version", minor)], 1.0);
         }
         vec![
             Family::new(SERVER_ID).with(&[("server_id", &id)], 1.0).done(),

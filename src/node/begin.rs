@@ -9,11 +9,10 @@ use castd_actors::Identity;
 use castd_actors::cluster::{ClusterState, MemberInfo, cluster_id, member_id};
 
 use super::remote::{self, RemoteCluster};
+use super::resolve::Addresses;
 use super::version::{OLDEST, Version};
 use super::{discovery, srv};
-use crate::config::{
-    self, Config, Discovery, ETCD_VERSION, InitialCluster, Url, resolve, same_urls,
-};
+use crate::config::{self, Config, Discovery, ETCD_VERSION, InitialCluster, Url, same_urls};
 
 /// How long another member may take to say who is in the cluster.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -46,7 +45,8 @@ pub(super) async fn way(config: &Config) -> Result<Way, String> {
 }
 
 async fn bootstrap_way(config: &Config) -> Result<Way, String> {
-    config.check_bootstrap()?;
+    let addresses = Addresses::find(config.bootstrap_urls()).await;
+    config.check_bootstrap(&|url| addresses.of(url))?;
     let (identity, mut cluster) = bootstrap(config, &config.initial_cluster)?;
     if is_bootstrapped(config, identity.member_id).await {
         return Err(format!("member {:x} has already been bootstrapped", identity.member_id));
@@ -121,6 +121,7 @@ async fn join_way(config: &Config) -> Result<Way, String> {
         return Err(text.to_owned());
     }
     let own = match_members(&running, &config.initial_cluster)
+        .await
         .map_err(|error| format!("error validating peerURLs {}: {error}", shown(&running)))?
         .get(&config.name)
         .copied()
@@ -136,31 +137,61 @@ async fn join_way(config: &Config) -> Result<Way, String> {
 }
 
 /// Finds each configured member among those of the running cluster, by where it
-/// is reached; gives the ids by name.
-fn match_members(
+/// is reached; gives the ids by name. Names are looked up for those alone whose URLs
+/// are written differently.
+async fn match_members(
     running: &RemoteCluster,
     configured: &InitialCluster,
 ) -> Result<BTreeMap<String, u64>, String> {
     if running.members.len() != configured.members().len() {
         return Err("member count is unequal".to_owned());
     }
+    let mut missing: BTreeMap<&str, &[Url]> =
+        configured.members().iter().map(|(name, urls)| (name.as_str(), urls.as_slice())).collect();
     let mut ids = BTreeMap::new();
+    let mut unknown = Vec::new();
     for member in &running.members {
-        let urls: Vec<Url> = member.peer_urls.iter().flat_map(|url| Url::parse(url)).collect();
-        let mut last = String::new();
-        let found = configured.members().iter().find(|(_, theirs)| {
-            same_urls(&urls, theirs, &resolve).map_err(|error| last = error).is_ok()
-        });
-        let Some((name, _)) = found else {
-            return Err(format!(
-                "PeerURLs: no match found for existing member ({:x}, [{}]), last resolver error ({last})",
-                member.id,
-                member.peer_urls.join(" ")
-            ));
-        };
-        ids.insert(name.clone(), member.id);
+        let mut urls: Vec<Url> = member.peer_urls.iter().flat_map(|url| Url::parse(url)).collect();
+        urls.sort();
+        let written = missing.iter().find(|(_, theirs)| **theirs == urls);
+        match written.map(|(name, _)| *name) {
+            Some(name) => {
+                missing.remove(name);
+                ids.insert(name.to_owned(), member.id);
+            }
+            None => unknown.push((member, urls)),
+        }
+    }
+    // There are as many on either side: nobody is missing when nobody is unknown.
+    let unclear = unknown.iter().flat_map(|(_, urls)| urls);
+    let addresses = Addresses::find(unclear.chain(missing.values().copied().flatten())).await;
+    for (member, urls) in unknown {
+        let name = find_by_address(member, &urls, &missing, &addresses)?;
+        ids.insert(name.to_owned(), member.id);
     }
     Ok(ids)
+}
+
+/// The name of the member that is reached where this one of the running cluster is.
+fn find_by_address<'a>(
+    member: &MemberInfo,
+    urls: &[Url],
+    configured: &BTreeMap<&'a str, &[Url]>,
+    addresses: &Addresses,
+) -> Result<&'a str, String> {
+    let mut last = String::new();
+    let address = |url: &Url| addresses.of(url);
+    let found = configured
+        .iter()
+        .find(|(_, theirs)| same_urls(urls, theirs, &address).map_err(|e| last = e).is_ok());
+    let name = found.map(|(name, _)| *name);
+    name.ok_or_else(|| {
+        format!(
+            "PeerURLs: no match found for existing member ({:x}, [{}]), last resolver error ({last})",
+            member.id,
+            member.peer_urls.join(" ")
+        )
+    })
 }
 
 /// A cluster as etcd prints one.
@@ -216,21 +247,35 @@ mod tests {
         RemoteCluster { id: 0xc, members: members.iter().map(member).collect(), castd: true }
     }
 
-    #[test]
-    fn members_are_found_by_where_they_are_reached() {
+    #[tokio::test]
+    async fn members_are_found_by_where_they_are_reached() {
         let cluster = running(&[(7, &["http://127.0.0.1:1"]), (8, &["http://127.0.0.1:2"])]);
         let configured =
             InitialCluster::parse("b=http://127.0.0.1:2,a=http://127.0.0.1:1").unwrap();
-        let ids = match_members(&cluster, &configured).unwrap();
+        let ids = match_members(&cluster, &configured).await.unwrap();
         assert_eq!(ids, [("a".to_owned(), 7), ("b".to_owned(), 8)].into());
         let fewer = InitialCluster::parse("a=http://127.0.0.1:1").unwrap();
-        assert_eq!(match_members(&cluster, &fewer).unwrap_err(), "member count is unequal");
+        assert_eq!(match_members(&cluster, &fewer).await.unwrap_err(), "member count is unequal");
         let other = InitialCluster::parse("a=http://127.0.0.1:1,b=http://127.0.0.1:3").unwrap();
         assert_eq!(
-            match_members(&cluster, &other).unwrap_err(),
+            match_members(&cluster, &other).await.unwrap_err(),
             "PeerURLs: no match found for existing member (8, [http://127.0.0.1:2]), last \
              resolver error (resolved urls: \"http://127.0.0.1:2\" != \"http://127.0.0.1:3\")"
         );
+    }
+
+    /// Names that nobody knows do no harm where they are written alike, and cost no time.
+    #[tokio::test]
+    async fn what_is_written_alike_is_not_looked_up() {
+        let cluster = running(&[
+            (7, &["http://b.invalid:1", "http://a.invalid:1"]),
+            (8, &["http://[::1]:2"]),
+        ]);
+        let text = "a=http://a.invalid:1,a=http://b.invalid:1,b=http://[0:0::1]:2";
+        let configured = InitialCluster::parse(text).unwrap();
+        let matched = match_members(&cluster, &configured);
+        let ids = tokio::time::timeout(Duration::from_secs(5), matched).await.unwrap().unwrap();
+        assert_eq!(ids, [("a".to_owned(), 7), ("b".to_owned(), 8)].into());
     }
 
     #[test]

@@ -4,8 +4,12 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+
+/// How often is looked whether a lock is free.
+const LOCK_LOOK: Duration = Duration::from_secs(1);
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +42,28 @@ pub struct DataDir {
 }
 
 impl DataDir {
+    /// Makes the directory if it is not there, and locks it. As in etcd, one that another
+    /// process still has is waited for: an old member may be about to end.
+    ///
+    /// # Errors
+    /// [`DataDirError`], but not [`DataDirError::InUse`].
+    pub async fn when_free(data_dir: &Path, member_dir: &Path) -> Result<Self, DataDirError> {
+        loop {
+            match Self::open(data_dir, member_dir) {
+                Err(error @ DataDirError::InUse(_)) => {
+                    tracing::warn!("{error}: waiting for its end");
+                    tokio::time::sleep(LOCK_LOOK).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Makes the directory if it is not there, and locks it.
     ///
     /// # Errors
     /// [`DataDirError`].
-    pub fn open(data_dir: &Path, member_dir: &Path) -> Result<Self, DataDirError> {
+    fn open(data_dir: &Path, member_dir: &Path) -> Result<Self, DataDirError> {
         let failed = |action, path: &Path| {
             let path = path.to_path_buf();
             move |source| DataDirError::Io { action, path, source }
@@ -94,6 +115,17 @@ mod tests {
         assert!(matches!(second, DataDirError::InUse(_)), "{second}");
         drop(first);
         DataDir::open(dir.path(), &member).unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_directory_in_use_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let member = dir.path().join("member");
+        let first = DataDir::open(dir.path(), &member).unwrap();
+        let mut second = Box::pin(DataDir::when_free(dir.path(), &member));
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(first);
+        second.await.unwrap();
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 mod begin;
 mod data_dir;
+mod descriptors;
 mod discovery;
 mod options;
 mod probe;
 mod remote;
+mod resolve;
 mod run;
 mod srv;
 mod version;

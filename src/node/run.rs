@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::begin::{Way, way};
 use super::data_dir::{DataDir, DataDirError};
+use super::descriptors;
 use super::options::server_options;
 use super::version;
 use crate::config::{self, Config, Discovery, ETCD_VERSION};
@@ -66,6 +67,9 @@ pub enum RunError {
     /// A URL cannot be listened at.
     #[error("{0}")]
     Listen(String),
+    /// The process may open too few files.
+    #[error("{0}")]
+    Descriptors(String),
     /// A figure's name is taken.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -94,10 +98,15 @@ pub enum Ended {
 /// [`RunError`].
 pub async fn run(config: Config) -> Result<Ended, RunError> {
     let mut signals = Signals::listen()?;
+    let limit = descriptors::raise_limit();
     if config.memory_mlock {
         lock_memory()?;
     }
-    let _data_dir = DataDir::open(&config.data_dir, &config.member_dir())?;
+    let member_dir = config.member_dir();
+    let _data_dir = tokio::select! {
+        opened = DataDir::when_free(&config.data_dir, &member_dir) => opened?,
+        signal = signals.next() => return Ok(Ended::Signal(signal)),
+    };
     if config.enable_grpc_gateway {
         tracing::warn!("the JSON gateway is not built in yet: /v3 is not served");
     }
@@ -105,15 +114,19 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
         way = find_way(&config) => way?,
         signal = signals.next() => return Ok(Ended::Signal(signal)),
     };
-    let options = server_options(&config).map_err(RunError::Listen)?;
+    let mut options = server_options(&config).map_err(RunError::Listen)?;
     let listeners = Listeners::bind(&options).map_err(|e| RunError::Listen(e.to_string()))?;
     let registry = Registry::new();
     show_features(&registry, config.features.iter().copied())?;
     let (company, running) = start_company(&config, &registry, way)?;
+    let members = company.view().cluster().members.len();
+    options.max_connections =
+        descriptors::client_connections(limit, members).map_err(RunError::Descriptors)?;
     let identity = company.identity();
     tracing::info!(
         { "local-member-id" = format!("{:x}", identity.member_id),
-          "cluster-id" = format!("{:x}", identity.cluster_id) },
+          "cluster-id" = format!("{:x}", identity.cluster_id),
+          "client-connections-max" = options.max_connections },
         "started member"
     );
     // Other members are served at once: without them there is no leader.
@@ -155,6 +168,7 @@ fn start_company(
     {
         wal.spare_segments = wal.spare_segments.min(most);
     }
+    let has_data = way.is_none();
     let (identity, begin) = match way {
         Some(Way::Bootstrap(identity, cluster)) => (identity, Begin::Bootstrap(cluster)),
         Some(Way::Join(identity, cluster)) => (identity, Begin::Join(cluster)),
@@ -163,7 +177,11 @@ fn start_company(
             (Identity { cluster_id: 0, member_id: 0 }, Begin::Bootstrap(ClusterState::default()))
         }
     };
-    let force_new = config.force_new_cluster;
+    // As in etcd, the flag is for a member that has something to begin it with.
+    let force_new = config.force_new_cluster && has_data;
+    if config.force_new_cluster && !has_data {
+        tracing::warn!("--force-new-cluster is ignored: this member has no data yet");
+    }
     let opened = open(wal, &config.snap_dir(), identity, &begin, force_new)?;
     version::check_served(&opened.cluster).map_err(RunError::Bootstrap)?;
     Ok(start(opened, &company_config(config, registry))?)
@@ -191,7 +209,6 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         watch_progress: config.watch_progress_notify_interval,
         watch_fragment_bytes: usize::try_from(fragment).unwrap_or(usize::MAX),
         version: ETCD_VERSION.to_owned(),
-        max_request_bytes: usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX),
         registry: registry.clone(),
         fatal: fatal(),
     }

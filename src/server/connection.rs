@@ -43,6 +43,20 @@ const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
 /// cancels many calls at once is welcome, one that does nothing else is not.
 const PENDING_RESETS_MAX: usize = 1024;
 
+/// Streams that another member may have open on one connection: a lane, and the questions
+/// beside it, of which it holds back more than a few hundred by itself.
+const PEER_STREAMS_MAX: u32 = 1024;
+
+/// How long another member may be silent before it is asked for a sign of life; it asks
+/// at least as often itself.
+pub(super) fn peer_silence(election_timeout: Duration) -> Duration {
+    (2 * election_timeout).max(Duration::from_secs(2))
+}
+
+/// How long that sign may take, in times of silence. It may stand behind a megabyte of a
+/// snapshot on a slow line, while a host that lost its power is still forgotten in seconds.
+const PEER_PATIENCE: u32 = 3;
+
 /// How long the header of an HTTP/1 request may take, the wait for the next request on
 /// a connection included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -58,10 +72,37 @@ pub(super) struct Shared {
     pub(super) peer: Router,
     /// What they serve over gRPC.
     pub(super) peer_calls: Routes,
-    pub(super) builder: auto::Builder<TokioExecutor>,
+    /// How clients are spoken with.
+    pub(super) client_builder: auto::Builder<TokioExecutor>,
+    /// How other members are.
+    pub(super) peer_builder: auto::Builder<TokioExecutor>,
 }
 
-pub(super) fn builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
+/// How to speak with clients: within the limits that the operator chose for them.
+pub(super) fn for_clients(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
+    let mut builder = builder();
+    builder
+        .http2()
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .keep_alive_interval(options.keepalive_interval)
+        .keep_alive_timeout(options.keepalive_timeout);
+    builder
+}
+
+/// How to speak with other members: no limit that is meant for clients may come between
+/// them. One that says nothing for `silence` is asked for a sign of life.
+pub(super) fn for_peers(silence: Duration) -> auto::Builder<TokioExecutor> {
+    let mut builder = builder();
+    builder
+        .http2()
+        .max_concurrent_streams(PEER_STREAMS_MAX)
+        .keep_alive_interval(Some(silence))
+        .keep_alive_timeout(PEER_PATIENCE * silence);
+    builder
+}
+
+/// What holds for every connection.
+fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
@@ -72,10 +113,7 @@ pub(super) fn builder(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_concurrent_streams(options.max_concurrent_streams)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .keep_alive_interval(options.keepalive_interval)
-        .keep_alive_timeout(options.keepalive_timeout);
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
     builder
 }
 
@@ -89,7 +127,8 @@ where
     let answering = Arc::clone(&shared);
     let service = service_fn(move |request| answer(&answering, role, request));
     let io = TokioIo::new(Coalescing::new(AnyAuthority::new(io)));
-    let mut connection = pin!(shared.builder.serve_connection(io, service));
+    let builder = if role == Role::Peer { &shared.peer_builder } else { &shared.client_builder };
+    let mut connection = pin!(builder.serve_connection(io, service));
     // Members talk to each other for as long as there are clients to serve.
     let last = if role == Role::Peer { Phase::Draining } else { Phase::Serving };
     tokio::select! {
@@ -135,4 +174,41 @@ async fn answer_http(
     };
     let Ok(response) = router.clone().oneshot(request.map(axum::body::Body::new)).await;
     response.map(Body::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// How long a connection lasts whose other side begins, and says nothing more.
+    async fn lasts(builder: auto::Builder<TokioExecutor>) -> Duration {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let nobody = |_| async { Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new())) };
+        let serving = tokio::spawn(async move {
+            let connection = builder.serve_connection(TokioIo::new(ours), service_fn(nobody));
+            let _ = connection.await;
+        });
+        // The preface, an empty frame of settings, and the consent to theirs.
+        theirs.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        theirs.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+        let begun = Instant::now();
+        theirs.read_to_end(&mut Vec::new()).await.unwrap();
+        serving.await.unwrap();
+        begun.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_gone_is_given_up_after_a_few_silences() {
+        let silence = Duration::from_millis(100);
+        let lasted = tokio::time::timeout(Duration::from_secs(60), lasts(for_peers(silence)));
+        let lasted = lasted.await.expect("it is given up");
+        assert!(lasted >= (1 + PEER_PATIENCE) * silence, "a slow line has its time: {lasted:?}");
+        assert_eq!(peer_silence(Duration::from_secs(1)), Duration::from_secs(2));
+        assert_eq!(peer_silence(Duration::from_secs(5)), Duration::from_secs(10));
+    }
 }

@@ -10,9 +10,10 @@ mod coalescing;
 mod connection;
 mod listeners;
 mod options;
+mod places;
 
 pub use listeners::{Listeners, Role};
-pub use options::{Endpoint, ServerOptions};
+pub use options::{CONNECTIONS_MAX, Endpoint, ServerOptions};
 
 use std::io;
 use std::sync::Arc;
@@ -22,11 +23,12 @@ use actix_rt::ArbiterHandle;
 use castd_actors::Company;
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tonic::service::Routes;
 
-use connection::Shared;
+use connection::{Shared, peer_silence};
 use listeners::Socketed;
+use places::Places;
 
 use crate::grpc::{Faces, Gate, LeaderWatch, Phase};
 use crate::http::HttpFaces;
@@ -107,7 +109,7 @@ pub fn serve(
     let acceptor = Acceptor {
         posts: posts.into(),
         phase: phase.subscribe(),
-        places: Arc::new(Semaphore::new(options.max_connections)),
+        places: Places::new(options.max_connections),
         alive,
     };
     if let Some(first) = arbiters.first() {
@@ -148,7 +150,8 @@ fn shared(
         metrics: http.metrics_routes(),
         peer: http.peer_routes(),
         peer_calls,
-        builder: connection::builder(options),
+        client_builder: connection::for_clients(options),
+        peer_builder: connection::for_peers(peer_silence(options.faces.election_timeout)),
     }
 }
 
@@ -175,7 +178,7 @@ struct Post {
 struct Acceptor {
     posts: Arc<[Post]>,
     phase: watch::Receiver<Phase>,
-    places: Arc<Semaphore>,
+    places: Places,
     alive: mpsc::Sender<()>,
 }
 
@@ -205,18 +208,20 @@ impl Acceptor {
     async fn accept_all<L: Listener>(&self, role: Role, listener: L) -> io::Result<()> {
         let mut posts = self.posts.iter().cycle();
         loop {
-            let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
-            match listener.accept_stream().await {
-                Ok(stream) => match posts.next() {
-                    Some(post) => self.hand_over(post, role, stream, place),
-                    None => return Ok(()),
-                },
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            let stream = match listener.accept_stream().await {
+                Ok(stream) => stream,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    continue;
                 }
-            }
+            };
+            // Not before there is somebody to take it: a listener at which nobody comes
+            // would keep a place from another.
+            let place = self.places.take(role).await;
+            let Some(post) = posts.next() else { return Ok(()) };
+            self.hand_over(post, role, stream, place);
         }
     }
 
@@ -227,7 +232,7 @@ impl Acceptor {
         post: &Post,
         role: Role,
         stream: S,
-        place: OwnedSemaphorePermit,
+        place: Option<OwnedSemaphorePermit>,
     ) {
         let Ok(socket) = stream.detach() else { return };
         let shared = Arc::clone(&post.shared);

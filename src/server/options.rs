@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::grpc::FaceOptions;
 
+/// The most connections of clients, however many descriptors there are: each costs memory.
+pub const CONNECTIONS_MAX: usize = 60_000;
+
 /// A place to listen at. Names are resolved before they come here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -37,7 +40,8 @@ pub struct ServerOptions {
     pub keepalive_interval: Option<Duration>,
     /// How long that sign may take.
     pub keepalive_timeout: Duration,
-    /// The most connections on all listeners together; more wait in the kernel's queue.
+    /// The most connections of clients, on all their listeners together; more wait for
+    /// one to end. Members are not counted, and neither are those who ask for metrics.
     pub max_connections: usize,
     /// How long calls may go on after the node has been told to stop.
     pub drain: Duration,
@@ -55,7 +59,7 @@ impl Default for ServerOptions {
             max_concurrent_streams: u32::MAX,
             keepalive_interval: Some(Duration::from_secs(2 * 3600)),
             keepalive_timeout: Duration::from_secs(20),
-            max_connections: 60_000,
+            max_connections: CONNECTIONS_MAX,
             drain: Duration::from_secs(5),
         }
     }

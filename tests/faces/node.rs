@@ -83,7 +83,6 @@ pub async fn begin_among(
         watch_progress: Duration::from_secs(600),
         watch_fragment_bytes: 2 << 20,
         version: "3.7.1".to_owned(),
-        max_request_bytes: 1536 << 10,
         registry: registry.clone(),
         fatal: Arc::new(|actor, what| panic!("{actor}: {what}")),
     };

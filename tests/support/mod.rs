@@ -37,6 +37,18 @@ impl Member {
     /// # Errors
     /// What the member said before it ended.
     pub fn try_start(data_dir: &Path, flags: &[&str]) -> Result<Self, String> {
+        Self::try_start_telling(data_dir, flags, |_| {})
+    }
+
+    /// As [`Self::try_start`], and `tell` hears every line of its log until it is ready.
+    ///
+    /// # Errors
+    /// What the member said before it ended.
+    pub fn try_start_telling(
+        data_dir: &Path,
+        flags: &[&str],
+        mut tell: impl FnMut(&str),
+    ) -> Result<Self, String> {
         let (client, peer) = (free_port(), free_port());
         let url = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
@@ -62,7 +74,10 @@ impl Member {
         loop {
             match lines.recv_timeout(READY_WAIT) {
                 Ok(line) if line.contains(READY) => return Ok(Self { child, url }),
-                Ok(line) => said = said + &line + "\n",
+                Ok(line) => {
+                    tell(&line);
+                    said = said + &line + "\n";
+                }
                 Err(_) => {
                     let _ = child.kill();
                     let status = child.wait();

@@ -119,7 +119,7 @@ impl ApplyLoop {
     /// Goes on from a snapshot's state. What of it is not needed is found as
     /// after a compaction.
     fn install(&mut self, install: Install) {
-        self.core = ApplyCore::new(install.spool.meta().cluster.clone());
+        self.core = ApplyCore::new(install.state.meta().cluster.clone());
         self.tell_peers();
         self.send_to_mvcc(MvccMessage::Install(install));
         self.wake_compactor();

@@ -99,7 +99,9 @@ impl ApplyCore {
             return Ok(Some((decision.name, OperationKind::Decided(outcome))));
         }
         let request = castdpb::Request::decode(entry.data).map_err(|error| error.to_string())?;
-        let Some(op) = request.op else { return Ok(None) };
+        let Some(op) = request.op else {
+            return Err("it holds no operation that this version knows".to_owned());
+        };
         let name = name(&op);
         if request.only_in_term != 0 && request.only_in_term != entry.term {
             return Ok(Some((name, OperationKind::Decided(Err(Error::LeaderChanged)))));
@@ -308,7 +310,7 @@ mod tests {
 
     fn change(index: u64, change: &MemberChange) -> CommittedEntry {
         let entry_type = EntryType::EntryConfChange.into();
-        let data = conf_change(change).encode_to_vec().into();
+        let data = conf_change(change).unwrap().encode_to_vec().into();
         let entry = Entry { entry_type, index, term: 1, data, ..Entry::default() };
         CommittedEntry { entry, reply: None }
     }
@@ -396,6 +398,26 @@ mod tests {
         let committed = Committed { entries: vec![CommittedEntry { entry, reply: None }] };
         let error = core().plan(vec![committed]).unwrap_err();
         assert!(error.contains("entry 9"), "{error}");
+    }
+
+    #[test]
+    fn what_a_newer_version_has_written_is_an_error_that_says_so() {
+        // An operation of a number that is not taken yet, and its length.
+        let entry =
+            Entry { index: 9, term: 1, data: vec![0xf2, 0x3f, 0].into(), ..Entry::default() };
+        let committed = Committed { entries: vec![CommittedEntry { entry, reply: None }] };
+        let error = core().plan(vec![committed]).unwrap_err();
+        assert!(error.contains("entry 9") && error.contains("no operation"), "{error}");
+
+        let newer = MemberChange { kind: 3, member_id: 5, ..MemberChange::default() };
+        assert_eq!(conf_change(&newer), Err(Error::NotCapable));
+        let mut committed = change(9, &MemberChange { kind: Kind::Add.into(), ..newer.clone() });
+        let wish = ConfChange { context: newer.encode_to_vec().into(), ..ConfChange::default() };
+        committed.entry.data = wish.encode_to_vec().into();
+        let mut core = core();
+        let error = core.plan(vec![Committed { entries: vec![committed] }]).unwrap_err();
+        assert!(error.contains("entry 9") && error.contains("kind 3"), "{error}");
+        assert!(core.cluster().members.is_empty());
     }
 
     #[test]

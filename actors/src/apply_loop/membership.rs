@@ -21,6 +21,22 @@ pub(super) struct Decision {
     pub outcome: Result<(), Error>,
 }
 
+/// What a change of the membership in the log says: the data of its entry, read.
+///
+/// # Errors
+/// When it cannot be read, or is of a kind that this version does not know.
+pub fn member_change(data: &[u8]) -> Result<(ConfChange, MemberChange), String> {
+    let wish = ConfChange::decode(data).map_err(|error| error.to_string())?;
+    let change = MemberChange::decode(&wish.context[..]).map_err(|error| error.to_string())?;
+    if Kind::try_from(change.kind).is_err() {
+        return Err(format!(
+            "it changes the membership in a way that this version does not know: kind {}",
+            change.kind
+        ));
+    }
+    Ok((wish, change))
+}
+
 /// Carries out the membership change in `entry`.
 ///
 /// # Errors
@@ -29,8 +45,8 @@ pub(super) fn decide(cluster: &mut ClusterState, entry: &Entry) -> Result<Decisi
     if entry.entry_type() != EntryType::EntryConfChange {
         return Err("it is a joint membership change, which nobody proposes".to_owned());
     }
-    let wish = ConfChange::decode(&entry.data[..]).map_err(|error| error.to_string())?;
-    let change = MemberChange::decode(&wish.context[..]).map_err(|error| error.to_string())?;
+    let (_, change) = member_change(&entry.data)?;
+    let mut step = conf_change(&change).map_err(|error| error.to_string())?;
     let outcome = cluster.change(&change);
     match outcome {
         Ok(()) => tracing::info!(
@@ -52,7 +68,6 @@ pub(super) fn decide(cluster: &mut ClusterState, entry: &Entry) -> Result<Decisi
         Kind::Promote => OperationName::ClusterMemberPromote,
         Kind::Remove => OperationName::ClusterMemberRemove,
     };
-    let mut step = conf_change(&change);
     if outcome.is_err() {
         step.node_id = raft::INVALID_ID;
     }
@@ -60,18 +75,21 @@ pub(super) fn decide(cluster: &mut ClusterState, entry: &Entry) -> Result<Decisi
 }
 
 /// A change in raft's form.
-pub fn conf_change(change: &MemberChange) -> ConfChange {
-    let change_type = match change.kind() {
+///
+/// # Errors
+/// [`Error::NotCapable`] when it is of a kind that this version does not know.
+pub fn conf_change(change: &MemberChange) -> Result<ConfChange, Error> {
+    let change_type = match Kind::try_from(change.kind).map_err(|_| Error::NotCapable)? {
         Kind::Add if change.is_learner && !is_planted(Planted::LearnerCounts) => {
             ConfChangeType::AddLearnerNode
         }
         Kind::Add | Kind::Promote => ConfChangeType::AddNode,
         Kind::Remove => ConfChangeType::RemoveNode,
     };
-    ConfChange {
+    Ok(ConfChange {
         change_type: change_type.into(),
         node_id: change.member_id,
         context: change.encode_to_vec().into(),
         ..ConfChange::default()
-    }
+    })
 }

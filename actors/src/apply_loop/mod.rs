@@ -15,10 +15,10 @@ use raft::eraftpb::Entry;
 
 pub use actor::{ApplyEdges, ApplyLoop};
 pub use core::{ApplyCore, Plan};
-pub use membership::conf_change;
+pub use membership::{conf_change, member_change};
 
 use crate::mvcc::Reply;
-use crate::snapshot::Spool;
+use crate::snapshot::Arrived;
 
 /// What ApplyLoop takes from RaftNode, in log order.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Install {
     /// The term of that index.
     pub term: u64,
     /// The state.
-    pub spool: Spool,
+    pub state: Arrived,
 }
 
 /// A batch of committed entries, in order.

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::metrics::CheckpointMetrics;
 use super::{CheckpointEvents, CheckpointMessage, CheckpointStore, SealJob, StoreError};
+use crate::shared::lower_priority;
 
 /// How the checkpointer's thread runs.
 #[derive(Clone, Debug)]
@@ -77,6 +78,7 @@ impl Checkpointer {
     ) -> io::Result<Self> {
         let nice = options.nice;
         let thread = Builder::new().name("checkpointer".to_owned()).spawn(move || {
+            // So do the threads that sled starts from here.
             lower_priority(nice);
             sealer.run();
         })?;
@@ -198,19 +200,6 @@ impl Sealer {
         }
     }
 }
-
-/// On Linux a nice value belongs to the thread, and the threads that sled starts from
-/// here inherit it.
-#[cfg(target_os = "linux")]
-fn lower_priority(nice: i32) {
-    if let Err(error) = rustix::process::nice(nice) {
-        tracing::warn!(%error, "the checkpointer runs at normal priority");
-    }
-}
-
-/// Elsewhere it belongs to the process, which must not be slowed.
-#[cfg(not(target_os = "linux"))]
-fn lower_priority(_nice: i32) {}
 
 #[cfg(test)]
 mod tests {

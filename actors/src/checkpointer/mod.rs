@@ -49,5 +49,4 @@ pub use messages::{
     LoadedMeta, Reclaim, RevisionKey, SealJob, Sealed,
 };
 pub use metrics::CheckpointMetrics;
-pub(crate) use paced::start_write_out;
 pub use sled_store::{SledStore, SledStoreOptions};

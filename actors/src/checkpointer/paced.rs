@@ -59,7 +59,7 @@ impl PacedWriter {
 
 /// Starts the write-out of a range and waits for it. This is pacing, not durability.
 #[cfg(target_os = "linux")]
-pub(crate) fn start_write_out(file: &File, offset: u64, length: u64) -> io::Result<()> {
+fn start_write_out(file: &File, offset: u64, length: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
@@ -79,7 +79,7 @@ pub(crate) fn start_write_out(file: &File, offset: u64, length: u64) -> io::Resu
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn start_write_out(file: &File, _offset: u64, _length: u64) -> io::Result<()> {
+fn start_write_out(file: &File, _offset: u64, _length: u64) -> io::Result<()> {
     file.sync_data()
 }
 

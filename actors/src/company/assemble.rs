@@ -4,7 +4,6 @@
 //! them their turns is another matter: threads and arbiters in a member
 //! ([`super::start`]), and one loop under a seed in the simulator.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -195,7 +194,7 @@ pub fn assemble(
     let hub = cast.hub(outlets.hub)?;
     let peers = cast.peers(&cluster, outlets.peers)?;
     let apply_loop = cast.apply_loop(cluster, outlets.apply);
-    let company = cast.company(board, &peers, opened.snap_dir)?;
+    let company = cast.company(board, &peers)?;
     Ok(Assembled {
         company,
         raft_node,
@@ -359,13 +358,13 @@ impl Cast<'_> {
         cluster: &ClusterState,
         messages: Outlet<PeerMessage>,
     ) -> Result<PeerParts, StartError> {
-        let CompanyConfig { version, heartbeat, election, max_request_bytes, .. } = self.config;
+        let CompanyConfig { version, heartbeat, election, .. } = self.config;
         let settings = PeerSettings::new(self.identity, version, *heartbeat, *election);
         let exporter = Exporter::new(self.inlets.mvcc.clone(), Arc::clone(&self.questions));
         let told = self.inlets.peers.try_send(PeerMessage::Members(Arc::new(cluster.clone())));
         assert!(told.is_ok(), "a mailbox that nobody has used has room");
         Ok(PeerParts {
-            settings: PeerSettings { max_request_bytes: *max_request_bytes, ..settings },
+            settings,
             edges: PeerEdges {
                 raft: self.inlets.raft_inbound.clone(),
                 transport: self.inlets.peers.clone(),
@@ -377,12 +376,7 @@ impl Cast<'_> {
         })
     }
 
-    fn company(
-        self,
-        board: Switchboard,
-        peers: &PeerParts,
-        spool_dir: PathBuf,
-    ) -> Result<Company, StartError> {
+    fn company(self, board: Switchboard, peers: &PeerParts) -> Result<Company, StartError> {
         let promotions = PromotionMetrics::new(self.registry())?;
         let company = Company {
             identity: self.identity,
@@ -409,7 +403,6 @@ impl Cast<'_> {
             transport: company.peer_requests.clone(),
             view: company.view.clone(),
             questions: Arc::new(company.clone()),
-            spool_dir,
         };
         let service = PeerService::new(peers.settings.clone(), edges, peers.metrics.clone());
         Ok(Company { peer_service: Some(service), ..company })
@@ -442,6 +435,7 @@ fn raft_settings(
         member_id,
         election_ticks: usize::try_from(ticks(config.election)).unwrap_or(usize::MAX),
         request_timeout_ticks: ticks(request_timeout(config.election)),
+        backlog_bytes_max: 128 << 20,
         read_retry_ticks: ticks(READ_RETRY).max(1),
         seed: life.seed,
         pre_vote: config.pre_vote,

@@ -62,8 +62,6 @@ pub struct CompanyConfig {
     pub watch_fragment_bytes: usize,
     /// The version that other members are told, as `3.7.1`.
     pub version: String,
-    /// The largest request of a client, in bytes.
-    pub max_request_bytes: usize,
     /// Where figures are registered.
     pub registry: Registry,
     /// Told when the member cannot go on; must end the process.

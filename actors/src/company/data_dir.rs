@@ -1,16 +1,15 @@
-//! Where a member's data is kept: its log, its checkpoints, the snapshots that come.
+//! Where a member's data is kept: its log and its checkpoints.
 
 use std::path::{Path, PathBuf};
 
 use crate::checkpointer::{CheckpointStore, SledStore, SledStoreOptions, StoreError};
-use crate::snapshot;
 use crate::wal_writer::{self, Identity, Recovered, SnapshotMarker, Wal, WalError, WalOptions};
 
 /// A member's data, to be opened or made.
 pub(crate) trait DataDir {
     /// The directory of the log, for messages.
     fn wal_dir(&self) -> &Path;
-    /// The directory of checkpoints, and of snapshots that come.
+    /// The directory of checkpoints.
     fn snap_dir(&self) -> &Path;
     /// Whether there is a log.
     fn has_wal(&self) -> Result<bool, WalError>;
@@ -22,8 +21,6 @@ pub(crate) trait DataDir {
     fn open_wal_behind(&self, marker: &SnapshotMarker) -> Result<(Wal, Recovered), WalError>;
     /// Opens the checkpoints, and makes room for them where there are none.
     fn open_checkpoints(&self) -> Result<Box<dyn CheckpointStore>, StoreError>;
-    /// Removes snapshots that an earlier run was being sent.
-    fn remove_leftovers(&self);
 }
 
 /// Directories of the operating system.
@@ -59,9 +56,5 @@ impl DataDir for RealDir {
 
     fn open_checkpoints(&self) -> Result<Box<dyn CheckpointStore>, StoreError> {
         Ok(Box::new(SledStore::open(&self.snap, SledStoreOptions::default())?))
-    }
-
-    fn remove_leftovers(&self) {
-        snapshot::remove_leftovers(&self.snap);
     }
 }

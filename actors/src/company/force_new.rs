@@ -3,10 +3,10 @@
 use castd_proto::castdpb::MemberChange;
 use castd_proto::castdpb::member_change::Kind;
 use prost::Message;
-use raft::eraftpb::{ConfChange, Entry, EntryType, HardState};
+use raft::eraftpb::{Entry, EntryType, HardState};
 
 use super::open::{Log, OpenError};
-use crate::apply_loop::conf_change;
+use crate::apply_loop::{conf_change, member_change};
 use crate::checkpointer::LoadedMeta;
 use crate::cluster::ClusterState;
 use crate::mvcc::StoreMeta;
@@ -78,11 +78,9 @@ fn members_at(cluster: &ClusterState, entries: &[Entry]) -> Result<ClusterState,
     let mut cluster = cluster.clone();
     let changes = entries.iter().filter(|e| e.entry_type() == EntryType::EntryConfChange);
     for entry in changes.filter(|entry| !entry.data.is_empty()) {
-        let change = ConfChange::decode(&entry.data[..])
-            .and_then(|change| MemberChange::decode(&change.context[..]))
-            .map_err(|error| {
-                OpenError::Mismatch(format!("entry {} cannot be read: {error}", entry.index))
-            })?;
+        let (_, change) = member_change(&entry.data).map_err(|error| {
+            OpenError::Mismatch(format!("entry {} cannot be read: {error}", entry.index))
+        })?;
         // A change that is refused changes nothing, here as when it was applied.
         let _ = cluster.change(&change);
     }
@@ -128,9 +126,10 @@ fn changes_to_stand_alone(
 }
 
 fn entry_of(change: &MemberChange) -> Entry {
+    let change = conf_change(change).expect("its kind is one of those known here");
     Entry {
         entry_type: EntryType::EntryConfChange.into(),
-        data: conf_change(change).encode_to_vec().into(),
+        data: change.encode_to_vec().into(),
         ..Entry::default()
     }
 }

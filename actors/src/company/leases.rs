@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::door::Company;
-use crate::lease_manager::LeaseMessage;
+use crate::lease_manager::{LIST_PIECE, LeaseMessage};
 use crate::mvcc::{LeaseKeys, MvccMessage};
 use crate::shared::Error;
 
@@ -151,13 +151,26 @@ impl Company {
     }
 
     /// All leases, the one that ends first in front, as far as this member knows.
+    /// When there are more than [`LIST_PIECE`], those that come and go meanwhile
+    /// may be in it or not.
     ///
     /// # Errors
     /// [`Error::Stopped`].
     pub async fn leases(&self) -> Result<Vec<i64>, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.ask_leases(LeaseMessage::List { reply }).await?;
-        answer.await.map_err(|_| Error::Stopped)
+        let mut leases: Vec<(u64, i64)> = Vec::new();
+        loop {
+            let after = leases.last().map(|(_, id)| *id);
+            let (reply, answer) = oneshot::channel();
+            self.ask_leases(LeaseMessage::List { after, reply }).await?;
+            let piece = answer.await.map_err(|_| Error::Stopped)?;
+            let is_last = piece.len() < LIST_PIECE;
+            leases.extend(piece);
+            if is_last {
+                break;
+            }
+        }
+        leases.sort_unstable();
+        Ok(leases.into_iter().map(|(_, id)| id).collect())
     }
 
     async fn lease_keys(&self, id: i64) -> Result<Option<LeaseKeys>, Error> {

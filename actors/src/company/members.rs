@@ -78,8 +78,18 @@ impl PromotionMetrics {
             Ok(()) => self.done.inc(),
             // The leader counts.
             Err(Error::NotLeader) => {}
-            Err(error) => self.failed.with_label_values(&[&error.to_string()]).inc(),
+            Err(error) => self.failed.with_label_values(&[&reason(error)]).inc(),
         }
+    }
+}
+
+/// A failed promotion's reason, as etcd's figures have it: some are its list of members'
+/// own words, which clients hear in others.
+fn reason(error: Error) -> String {
+    match error {
+        Error::MemberNotLearner => "membership: can only promote a learner member".to_owned(),
+        Error::MemberNotFound => "membership: ID not found".to_owned(),
+        error => error.to_string(),
     }
 }
 
@@ -280,10 +290,12 @@ impl Company {
 
     async fn ask_to_promote(&self, leader: u64, id: u64) -> Result<(), Error> {
         let question = question::Question::Promote(question::Promote { member_id: id });
-        match self.ask(leader, question).await?.answer {
+        match self.ask(leader, question).await.map(|answer| answer.answer) {
             // The caller is to see it on this member, too.
-            Some(answer::Answer::Promote(_)) => self.read_index().await,
-            _ => Err(Error::NotLeader),
+            Ok(Some(answer::Answer::Promote(_))) => self.read_index().await,
+            // What became of it is not known, if it was sent at all: as etcd, ask again.
+            Ok(_) | Err(Error::Timeout) => Err(Error::NotLeader),
+            Err(error) => Err(error),
         }
     }
 

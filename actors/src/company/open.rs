@@ -87,8 +87,6 @@ pub struct Opened {
     pub checkpoints: Box<dyn CheckpointStore>,
     /// Leases with the seconds granted and left.
     pub leases: Vec<(i64, i64, i64)>,
-    /// Where checkpoints are kept, and snapshots that come.
-    pub snap_dir: PathBuf,
 }
 
 /// raft's log as it was found or made.
@@ -127,7 +125,6 @@ pub(crate) fn open_in(
     let started = Instant::now();
     let snap_dir = dir.snap_dir();
     let mut checkpoints = dir.open_checkpoints()?;
-    dir.remove_leftovers();
     if checkpoints.sealed().is_none() {
         if dir.has_wal()? {
             return Err(OpenError::Mismatch(format!(
@@ -165,7 +162,6 @@ pub(crate) fn open_in(
         wal,
         checkpoints,
         leases: meta.leases,
-        snap_dir: snap_dir.to_path_buf(),
     })
 }
 

@@ -23,6 +23,10 @@ const NAME: &str = "lease_manager";
 pub const TICK: Duration = Duration::from_millis(1000 / TICKS_PER_SECOND as u64);
 /// How soon keep-alives that found nobody to ask are looked at again.
 const RETRY: Duration = Duration::from_millis(50);
+/// The pause between two steps of a promotion, for consensus.
+const STEP_PAUSE: Duration = Duration::from_millis(5);
+/// Leases in one answer to [`LeaseMessage::List`].
+pub const LIST_PIECE: usize = 8192;
 
 /// What LeaseManager needs of the others.
 #[derive(Debug)]
@@ -51,6 +55,7 @@ pub struct LeaseManager {
     metrics: LeaseMetrics,
     fatal: FatalReport,
     retrying: bool,
+    stepping: bool,
 }
 
 impl LeaseManager {
@@ -64,8 +69,17 @@ impl LeaseManager {
         metrics: LeaseMetrics,
         fatal: FatalReport,
     ) -> Self {
-        let messages = Some(messages);
-        Self { core, renewals, edges, clock, messages, metrics, fatal, retrying: false }
+        Self {
+            core,
+            renewals,
+            edges,
+            clock,
+            messages: Some(messages),
+            metrics,
+            fatal,
+            retrying: false,
+            stepping: false,
+        }
     }
 
     /// Handles what waits in the mailbox, for who gives the actor its turns without
@@ -84,6 +98,7 @@ impl LeaseManager {
         self.run(context, |manager, context| {
             manager.follow_leadership();
             batch.into_iter().for_each(|message| manager.handle(message));
+            manager.step(context);
             manager.renew(context);
         });
     }
@@ -113,10 +128,26 @@ impl LeaseManager {
     pub fn tick(&mut self, context: &mut impl Waiting<Self>) {
         self.run(context, |manager, context| {
             manager.follow_leadership();
+            manager.step(context);
             manager.core.tick();
             manager.expire(context);
             manager.checkpoint(context);
             manager.renew(context);
+        });
+    }
+
+    /// Has the core do what it is given time for, a step at a time.
+    fn step<W: Waiting<Self>>(&mut self, context: &mut W) {
+        if self.stepping || !self.core.has_work() {
+            return;
+        }
+        self.stepping = true;
+        context.after(STEP_PAUSE, |manager, context| {
+            manager.stepping = false;
+            manager.run(context, |manager, context| {
+                manager.core.step();
+                manager.step(context);
+            });
         });
     }
 
@@ -261,8 +292,8 @@ impl LeaseManager {
                 };
                 let _ = reply.send(answer);
             }
-            LeaseMessage::List { reply } => {
-                let _ = reply.send(self.core.list());
+            LeaseMessage::List { after, reply } => {
+                let _ = reply.send(self.core.list(after, LIST_PIECE));
             }
             LeaseMessage::Confirmed { ticket, came } => {
                 self.renewals.confirmed(ticket, came, now_ms);
@@ -299,3 +330,7 @@ impl StreamHandler<Vec<LeaseMessage>> for LeaseManager {
 
     fn finished(&mut self, _: &mut Self::Context) {}
 }
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;

@@ -1,10 +1,19 @@
 //! LeaseManager's decisions about time: a table of ends, ordered by time. Time
 //! is given in milliseconds of a clock that only goes forward.
+//!
+//! Ends are of one era: the time since this member's role changed last. What was
+//! written down in an era before means nothing, so a new leader has nothing to
+//! undo. A lease that has no end of this era has its full time from the era's
+//! beginning; a leader's [`LeaseCore::step`] writes that down, a few leases at a
+//! time, and until it has come to a lease, that lease does not end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 
 use super::Remaining;
+use super::calendar::{Calendar, Remains, Timing};
 use super::clock::LeaseClock;
+use super::promotion::Promotion;
 use crate::mvcc::LeaseChange;
 use crate::shared::{Planted, is_planted};
 
@@ -21,6 +30,8 @@ pub struct LeaseSettings {
     /// A new leader gives every lease this much on top of its time: as long as
     /// the one before it may have gone on renewing.
     pub promotion_grace_ms: u64,
+    /// Leases that one [`LeaseCore::step`] is about.
+    pub leases_per_step: usize,
     /// A lease with more time left than this has its remaining time noted in
     /// the log so often.
     pub checkpoint_every_ms: u64,
@@ -39,24 +50,12 @@ impl Default for LeaseSettings {
             revokes_in_flight: 16,
             revokes_per_tick: 500,
             promotion_grace_ms: 1000,
+            leases_per_step: 2048,
             checkpoint_every_ms: 300_000,
             checkpoints_per_tick: 1000,
             stall_ms: 1500,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Timing {
-    granted_ttl_s: i64,
-    /// What the log says is left; 0 for all of it.
-    checkpointed_s: i64,
-    /// A checkpoint was proposed, and the log has not shown it yet.
-    checkpointing: bool,
-    ends_ms: u64,
-    /// When its remaining time is to be noted; 0 for never.
-    checkpoint_ms: u64,
-    revoking: bool,
 }
 
 /// What becomes of a keep-alive.
@@ -79,8 +78,14 @@ pub struct LeaseCore {
     settings: LeaseSettings,
     clock: LeaseClock,
     leases: BTreeMap<i64, Timing>,
-    by_end: BTreeSet<(u64, i64)>,
-    by_checkpoint: BTreeSet<(u64, i64)>,
+    /// Of this era.
+    calendar: Calendar,
+    era: u64,
+    began_ms: u64,
+    /// What of the leases has no end in the calendar yet; none when all have.
+    promotion: Option<Promotion>,
+    /// Of earlier eras.
+    remains: Remains,
     in_flight: usize,
     /// Revocations that may still be begun before the next tick.
     budget: usize,
@@ -100,8 +105,11 @@ impl LeaseCore {
             settings,
             clock: LeaseClock::new(settings.stall_ms, now_ms),
             leases: BTreeMap::new(),
-            by_end: BTreeSet::new(),
-            by_checkpoint: BTreeSet::new(),
+            calendar: Calendar::default(),
+            era: 0,
+            began_ms: now_ms,
+            promotion: None,
+            remains: Remains::default(),
             in_flight: 0,
             budget: settings.revokes_per_tick,
             term: None,
@@ -113,18 +121,14 @@ impl LeaseCore {
     /// Forgets everything and starts over from another state, given as to
     /// [`LeaseCore::new`].
     pub fn reset(&mut self, leases: impl IntoIterator<Item = (i64, i64, i64)>, now_ms: u64) {
-        self.leases.clear();
-        self.by_end.clear();
-        self.by_checkpoint.clear();
         self.in_flight = 0;
-        for (id, ttl_s, remaining_s) in leases {
-            self.change(LeaseChange::Granted { id, ttl_s }, now_ms);
-            self.change(LeaseChange::Remaining { id, remaining_s }, now_ms);
-        }
-        if self.term.is_some() {
-            let now_ms = self.clock.at(now_ms);
-            self.promote(now_ms);
-        }
+        let timed = |(id, granted_ttl_s, checkpointed_s)| {
+            (id, Timing { granted_ttl_s, checkpointed_s, ..Timing::default() })
+        };
+        let leases = leases.into_iter().map(timed).collect();
+        self.remains.add_leases(std::mem::replace(&mut self.leases, leases));
+        let now_ms = self.clock.at(now_ms);
+        self.begin_era(now_ms);
     }
 
     /// Takes in a change of the state machine.
@@ -133,20 +137,20 @@ impl LeaseCore {
         match change {
             LeaseChange::Granted { id, ttl_s } => {
                 self.leases.insert(id, Timing { granted_ttl_s: ttl_s, ..Timing::default() });
-                self.set_end(id, now_ms + millis(ttl_s), now_ms);
+                self.set_end(id, now_ms.saturating_add(millis(ttl_s)), now_ms);
             }
             LeaseChange::Revoked { id } => {
                 if let Some(timing) = self.leases.remove(&id) {
-                    self.by_end.remove(&(timing.ends_ms, id));
-                    self.by_checkpoint.remove(&(timing.checkpoint_ms, id));
+                    self.calendar.forget(id, &timing, self.era);
                     self.in_flight -= usize::from(timing.revoking);
                 }
             }
             LeaseChange::Remaining { id, remaining_s } => {
+                self.settle(id);
                 let Some(timing) = self.leases.get_mut(&id) else { return };
                 timing.checkpointed_s = remaining_s;
                 timing.checkpointing = false;
-                let ends_ms = now_ms + millis(timing.granted_ttl_s);
+                let ends_ms = now_ms.saturating_add(millis(timing.granted_ttl_s));
                 // A leader may come to lead before it has applied that the one
                 // before it was about to renew this lease.
                 if remaining_s == 0 && self.term.is_some() && ends_ms > timing.ends_ms {
@@ -165,17 +169,19 @@ impl LeaseCore {
         if timing.revoking {
             return KeepAlive::Ending;
         }
-        if timing.checkpointed_s > 0 || timing.checkpointing {
+        let checkpointing = timing.checkpointing && timing.era == self.era;
+        if timing.checkpointed_s > 0 || checkpointing {
             return KeepAlive::Checkpointed;
         }
         let ttl_s = timing.granted_ttl_s;
-        self.set_end(id, now_ms + millis(ttl_s), now_ms);
+        self.set_end(id, now_ms.saturating_add(millis(ttl_s)), now_ms);
         KeepAlive::Renewed(ttl_s)
     }
 
     /// The log says by now that this lease has its full time, whatever was
     /// noted of it before.
     pub fn uncheckpointed(&mut self, id: i64) {
+        self.settle(id);
         if let Some(timing) = self.leases.get_mut(&id) {
             timing.checkpointed_s = 0;
             timing.checkpointing = false;
@@ -186,14 +192,18 @@ impl LeaseCore {
     pub fn time_to_live(&mut self, id: i64, now_ms: u64) -> Option<Remaining> {
         let now_ms = self.clock.at(now_ms);
         let timing = self.leases.get(&id)?;
-        let left_ms = timing.ends_ms.saturating_sub(now_ms);
+        let left_ms = self.end_of(timing).saturating_sub(now_ms);
         let ttl_s = i64::try_from(left_ms / 1000).unwrap_or(i64::MAX);
         Some(Remaining { granted_ttl_s: timing.granted_ttl_s, ttl_s })
     }
 
-    /// All leases, the one that ends first in front.
-    pub fn list(&self) -> Vec<i64> {
-        self.by_end.iter().map(|(_, id)| *id).collect()
+    /// The leases with ids above `after` (`None`: all), in order of their ids, but
+    /// no more than `most`: for each, when it ends by the table's own clock, and
+    /// its id. Only a leader knows the ends for sure.
+    pub fn list(&self, after: Option<i64>, most: usize) -> Vec<(u64, i64)> {
+        let rest = (after.map_or(Unbounded, Excluded), Unbounded);
+        let leases = self.leases.range::<i64, _>(rest).take(most);
+        leases.map(|(id, timing)| (self.end_of(timing), *id)).collect()
     }
 
     /// Number of leases.
@@ -225,35 +235,76 @@ impl LeaseCore {
         let now_ms = self.clock.at(now_ms);
         match term {
             Some(_) if is_planted(Planted::LeaseNotRenewedByLeader) => {}
-            Some(_) => self.promote(now_ms),
-            None => self.demote(),
+            _ => self.begin_era(now_ms),
         }
     }
 
-    fn promote(&mut self, now_ms: u64) {
-        let from_ms = now_ms + self.settings.promotion_grace_ms;
-        let mut ends: Vec<(u64, i64)> = self
-            .leases
-            .iter()
-            .map(|(id, timing)| (from_ms + millis(timing.start_s()), *id))
-            .collect();
-        ends.sort_unstable();
-        // What would end together is spread, so that there is room for others.
-        let a_second = (self.settings.revokes_per_tick * TICKS_PER_SECOND * 3 / 4).max(1);
-        for later in a_second..ends.len() {
-            ends[later].0 = ends[later].0.max(ends[later - a_second].0 + 1000);
-        }
-        for (ends_ms, id) in ends {
-            if let Some(timing) = self.leases.get_mut(&id) {
-                timing.checkpointing = false;
+    /// From now on, all leases have their full time, and the calendar is empty.
+    fn begin_era(&mut self, now_ms: u64) {
+        self.era += 1;
+        self.began_ms = now_ms;
+        self.remains.add_calendar(std::mem::take(&mut self.calendar));
+        let a_second = self.settings.revokes_per_tick * TICKS_PER_SECOND * 3 / 4;
+        self.promotion = self.keeps_ends().then(|| Promotion::new(a_second));
+        self.step();
+    }
+
+    /// Whether something waits for [`LeaseCore::step`].
+    pub fn has_work(&self) -> bool {
+        self.promotion.is_some() || !self.remains.is_empty()
+    }
+
+    /// Goes on with what an era begins with, for a bounded time: some more leases
+    /// have an end in the calendar, and something more of earlier eras is gone.
+    pub fn step(&mut self) {
+        self.promote();
+        self.remains.take_apart(self.settings.leases_per_step.max(1));
+    }
+
+    /// What would end together is spread.
+    fn promote(&mut self) {
+        let Some(mut promotion) = self.promotion.take() else { return };
+        let (era, leads) = (self.era, self.term.is_some());
+        let from_ms = self.began_ms + self.settings.promotion_grace_ms;
+        let checkpoint_ms = self.began_ms + self.settings.checkpoint_every_ms;
+        let mut room = self.settings.leases_per_step.max(1);
+        for (id, timing) in self.leases.range_mut(promotion.rest()).take(room) {
+            promotion.came_to(*id);
+            room -= 1;
+            if timing.era != era {
+                let second = promotion.spread.take(timing.start_s());
+                let ends_ms = from_ms.saturating_add(second.saturating_mul(1000));
+                self.calendar.set_end(*id, timing, era, ends_ms);
+                self.calendar.schedule(*id, timing, leads.then_some(checkpoint_ms));
             }
-            self.set_end(id, ends_ms, now_ms);
+        }
+        if room == 0 {
+            self.promotion = Some(promotion);
         }
     }
 
-    fn demote(&mut self) {
-        self.by_checkpoint.clear();
-        self.leases.values_mut().for_each(|timing| timing.checkpoint_ms = 0);
+    /// Whether ends are written down: they mean nothing to a follower.
+    fn keeps_ends(&self) -> bool {
+        self.term.is_some()
+            || is_planted(Planted::LeaseEndedByFollower)
+            || is_planted(Planted::LeaseNotRenewedByLeader)
+    }
+
+    /// When a lease ends.
+    fn end_of(&self, timing: &Timing) -> u64 {
+        if timing.era == self.era {
+            return timing.ends_ms;
+        }
+        let from_ms = self.began_ms + self.settings.promotion_grace_ms;
+        from_ms.saturating_add(timing.start_s().saturating_mul(1000))
+    }
+
+    /// Writes down when a lease ends, before what follows from is changed.
+    fn settle(&mut self, id: i64) {
+        let Some(timing) = self.leases.get(&id) else { return };
+        if timing.era != self.era {
+            self.set_end(id, self.end_of(timing), self.began_ms);
+        }
     }
 
     /// A beat of the clock: there may be more revocations now.
@@ -271,7 +322,8 @@ impl LeaseCore {
         }
         let room = self.settings.revokes_in_flight.saturating_sub(self.in_flight);
         let due: Vec<i64> = self
-            .by_end
+            .calendar
+            .ends
             .iter()
             .take_while(|(ends_ms, _)| *ends_ms <= now_ms)
             .map(|(_, id)| *id)
@@ -303,7 +355,8 @@ impl LeaseCore {
     pub fn checkpoints(&mut self, now_ms: u64) -> Vec<(i64, i64)> {
         let now_ms = self.clock.at(now_ms);
         let due: Vec<(u64, i64)> = self
-            .by_checkpoint
+            .calendar
+            .checkpoints
             .iter()
             .take_while(|(at_ms, _)| *at_ms <= now_ms)
             .take(self.settings.checkpoints_per_tick)
@@ -325,10 +378,11 @@ impl LeaseCore {
     }
 
     fn set_end(&mut self, id: i64, ends_ms: u64, now_ms: u64) {
+        if !self.keeps_ends() {
+            return;
+        }
         if let Some(timing) = self.leases.get_mut(&id) {
-            self.by_end.remove(&(timing.ends_ms, id));
-            timing.ends_ms = ends_ms;
-            self.by_end.insert((ends_ms, id));
+            self.calendar.set_end(id, timing, self.era, ends_ms);
         }
         self.schedule(id, now_ms);
     }
@@ -337,21 +391,8 @@ impl LeaseCore {
     /// lease has long.
     fn schedule(&mut self, id: i64, now_ms: u64) {
         let Some(timing) = self.leases.get_mut(&id) else { return };
-        if timing.checkpoint_ms > 0 {
-            self.by_checkpoint.remove(&(timing.checkpoint_ms, id));
-            timing.checkpoint_ms = 0;
-        }
         let at_ms = now_ms + self.settings.checkpoint_every_ms;
-        if self.term.is_some() && timing.ends_ms > at_ms {
-            timing.checkpoint_ms = at_ms;
-            self.by_checkpoint.insert((at_ms, id));
-        }
-    }
-}
-
-impl Timing {
-    fn start_s(&self) -> i64 {
-        if self.checkpointed_s > 0 { self.checkpointed_s } else { self.granted_ttl_s }
+        self.calendar.schedule(id, timing, self.term.map(|_| at_ms));
     }
 }
 

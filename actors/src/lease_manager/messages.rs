@@ -32,10 +32,14 @@ pub enum LeaseMessage {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Option<Remaining>, Error>>,
     },
-    /// All leases, the one that ends first in front.
+    /// The next leases in order of their ids, [`LIST_PIECE`](super::LIST_PIECE) of
+    /// them or all there are, as far as this member knows.
     List {
-        /// Where the answer goes.
-        reply: oneshot::Sender<Vec<i64>>,
+        /// Only leases with ids above this one; `None` for the first ones.
+        after: Option<i64>,
+        /// Where the answer goes: for each lease, when it ends by a clock of
+        /// LeaseManager's own, and its id.
+        reply: oneshot::Sender<Vec<(u64, i64)>>,
     },
     /// From LeaseManager to itself, so that it comes behind the changes that
     /// the read index speaks of: a read index is there.

@@ -20,17 +20,22 @@
 //!   member that was deposed while it stood still cannot end what its successor
 //!   renewed.
 //! - A time in which the member stood still does not count.
+//!
+//! It runs on the thread of consensus, so nothing it does for all leases is done
+//! in one go: neither a promotion nor a list.
 
 mod actor;
+mod calendar;
 mod clock;
 mod core;
 mod messages;
 mod metrics;
+mod promotion;
 mod renewals;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{LeaseEdges, LeaseManager, TICK};
+pub use actor::{LIST_PIECE, LeaseEdges, LeaseManager, TICK};
 pub use core::{KeepAlive, LeaseCore, LeaseSettings};
 pub use messages::{LeaseMessage, Remaining};
 pub use metrics::LeaseMetrics;

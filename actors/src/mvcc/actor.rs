@@ -156,7 +156,7 @@ impl Mvcc {
                 self.store.defragment();
                 begun.send(());
             }
-            MvccMessage::Install(install) => self.install(&install),
+            MvccMessage::Install(install) => self.install(install),
             MvccMessage::Export { reply } => {
                 let view = self.view.get();
                 reply.send(Export::new(self.meta(&view, Origin::Log), view));

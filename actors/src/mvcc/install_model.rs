@@ -6,7 +6,7 @@ use std::path::Path;
 use castd_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest};
 use proptest::prelude::*;
 
-use super::install_tests::{Running, next, spool_of};
+use super::install_tests::{Running, arrived, next};
 use super::*;
 use crate::checkpointer::{CheckpointStore, SledStore, SledStoreOptions};
 use crate::cluster::ClusterState;
@@ -184,8 +184,7 @@ proptest! {
                 follower.apply(index);
             } else if place == arrives {
                 let cluster = ClusterState::default();
-                let spool = spool_of(dir.path(), &leader, (index, 2), &cluster);
-                follower.running.install(spool);
+                follower.running.install(arrived(&leader, (index, 2), &cluster));
                 follower.hear(&RaftCompletion::Installed { index });
             } else {
                 continue;

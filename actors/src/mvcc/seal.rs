@@ -96,6 +96,7 @@ impl Mvcc {
                 self.seal_installed(*job);
             }
             Sealing::Installed => {
+                self.metrics.installing.set(0);
                 self.settled_at(sealed.clean_floor);
                 self.edges.raft.send_blocking(RaftCompletion::Installed { index });
             }
@@ -107,37 +108,29 @@ impl Mvcc {
         self.store.set_clean_floor(clean_floor);
     }
 
-    /// Goes on from a snapshot. Until the new state is there whole, readers have
-    /// the old one; it goes when the last of them has let go of it.
-    ///
-    /// What has been checked on its way here and is wrong now was damaged on this
-    /// member's disk: it must not go on, and asks for another one when it starts.
-    pub(super) fn install(&mut self, install: &Install) {
-        let Install { index, term, spool } = install;
+    /// Goes on from a snapshot. Readers that hold the old state have it until they let
+    /// go of it.
+    pub(super) fn install(&mut self, install: Install) {
+        let Install { index, term, state } = install;
         self.metrics.installing.set(1);
-        let (store, meta) = match spool.load() {
-            Ok(loaded) => loaded,
-            Err(error) => panic!("the snapshot at index {index} cannot be installed: {error}"),
-        };
-        assert_eq!((spool.index(), spool.term()), (*index, *term), "raft accepted another state");
+        assert_eq!((state.index(), state.term()), (index, term), "raft accepted another state");
+        let (store, meta) = state.into_state();
         assert_eq!(meta.cluster_id, self.identity.cluster_id, "a snapshot of another cluster");
-        tracing::info!(index, term, revision = meta.revision, "loaded a snapshot");
         self.store = store;
         // The seal to come keeps no older volume.
         self.clean_floor = meta.compact_revision;
         let before = self.view.get().applied_index;
-        let applied = if is_planted(Planted::SnapshotWithoutIndex) { before } else { *index };
-        let view = Arc::new(self.store.view(applied, *term, Arc::new(meta.cluster)));
+        let applied = if is_planted(Planted::SnapshotWithoutIndex) { before } else { index };
+        let view = Arc::new(self.store.view(applied, term, Arc::new(meta.cluster)));
         self.view.set(Arc::clone(&view));
         self.edges.leases.send_blocking(LeaseMessage::Reset(meta.leases));
         self.tell_hub(|| HubMessage::Replaced(Arc::clone(&view)));
-        self.ordered(*index);
+        self.ordered(index);
         let job = self.seal_job(&view, Reclaim::Replace, Origin::Installed);
         match self.sealing {
             Sealing::Idle => self.seal_installed(job),
             _ => self.sealing = Sealing::GrownBefore(Box::new(job)),
         }
-        self.metrics.installing.set(0);
     }
 
     fn seal_installed(&mut self, job: SealJob) {

@@ -1,6 +1,6 @@
 //! The shell: messages to their links, and what the links notice.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +14,11 @@ use super::link::{self, Asked, LinkBasics, LinkDoor, Losses};
 use super::messages::{Notice, PeerMessage, PeerStatus};
 use super::metrics::PeerMetrics;
 use super::pacing::Gate;
+use super::pacing::SharedRate;
 use super::queue::Lane;
 use super::settings::PeerSettings;
 use super::snapshot_lane::{Parting, SnapshotSource};
+use super::strangers::Strangers;
 use super::wire::{Caller, Refusal};
 use crate::cluster::ClusterState;
 use crate::raft_node::RaftInbound;
@@ -28,8 +30,6 @@ const ROUND: Duration = Duration::from_secs(1);
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Callers whose refusals are remembered: anyone can call.
 const REFUSED_MAX: usize = 64;
-/// Callers that are not known as members and have a link all the same.
-const STRANGERS_MAX: usize = 16;
 
 /// Where PeerTransport sends to, and where it is heard.
 #[derive(Clone)]
@@ -53,8 +53,8 @@ pub struct PeerTransport {
     cluster: Option<Arc<ClusterState>>,
     links: BTreeMap<u64, LinkDoor>,
     links_made: u64,
-    /// Members that have called and are in no list of members that was applied here.
-    strangers: BTreeSet<u64>,
+    snapshot_rate: SharedRate,
+    strangers: Strangers,
     status: PeerStatus,
     refusals: HashMap<(u64, Refusal), Gate>,
 }
@@ -68,6 +68,9 @@ impl PeerTransport {
         metrics: PeerMetrics,
     ) -> Self {
         Self {
+            snapshot_rate: SharedRate::new(settings.snapshot_bytes_per_second),
+            // Some election timeouts: who leads says something at every heartbeat.
+            strangers: Strangers::new(3 * settings.silence),
             settings: Arc::new(settings),
             edges,
             messages: Some(messages),
@@ -75,7 +78,6 @@ impl PeerTransport {
             cluster: None,
             links: BTreeMap::new(),
             links_made: 0,
-            strangers: BTreeSet::new(),
             status: PeerStatus::default(),
             refusals: HashMap::new(),
         }
@@ -83,7 +85,13 @@ impl PeerTransport {
 
     fn handle(&mut self, message: PeerMessage) {
         match message {
-            PeerMessage::Send(messages) => messages.into_iter().for_each(|m| self.send(m)),
+            PeerMessage::Send(messages) => {
+                let now = Instant::now();
+                messages.into_iter().for_each(|message| {
+                    self.have_reason(message.to, now);
+                    self.send(message);
+                });
+            }
             PeerMessage::Members(cluster) => {
                 self.cluster = Some(cluster);
                 self.meet_members();
@@ -142,8 +150,8 @@ impl PeerTransport {
         let Some(cluster) = self.cluster.clone() else { return };
         let us = self.settings.identity.member_id;
         let (members, removed) = (&cluster.members, &cluster.removed);
-        self.strangers.retain(|id| !members.contains_key(id) && !removed.contains(id));
-        let gone = |id: &u64| !members.contains_key(id) && !self.strangers.contains(id);
+        self.strangers.retain(|id| !members.contains_key(&id) && !removed.contains(&id));
+        let gone = |id: &u64| !members.contains_key(id) && !self.strangers.contains(*id);
         for id in self.links.keys().copied().filter(gone).collect::<Vec<_>>() {
             self.part(id, "removed from the cluster");
         }
@@ -154,7 +162,14 @@ impl PeerTransport {
                 None => self.link(member.id, member.peer_urls.clone()),
             }
         }
+        self.know_callers();
         self.show();
+    }
+
+    /// Whose calls are counted by their ids.
+    fn know_callers(&self) {
+        let members = self.cluster.iter().flat_map(|cluster| cluster.members.keys().copied());
+        self.metrics.know(members.chain(self.strangers.ids()).collect());
     }
 
     fn link(&mut self, peer: u64, urls: Vec<String>) {
@@ -169,6 +184,7 @@ impl PeerTransport {
             caller: Caller::new(&self.settings, peer, &self.own_urls()),
             losses: Losses::new(peer, self.edges.raft.clone(), self.settings.tick),
             figures,
+            snapshot_rate: self.snapshot_rate.clone(),
             transport: self.edges.transport.clone(),
             wake: Arc::new(Notify::new()),
         };
@@ -184,13 +200,61 @@ impl PeerTransport {
     /// Makes a link to who calls and is not in the list of members here: this member is
     /// behind, and the caller, who has joined meanwhile, may be the leader that has to hear
     /// how far it is.
-    fn answer_stranger(&mut self, from: u64, urls: Vec<String>) {
+    fn answer_stranger(&mut self, from: u64, urls: Vec<String>, now: Instant) {
         let removed = self.cluster.as_ref().is_none_or(|cluster| cluster.removed.contains(&from));
-        if removed || urls.is_empty() || self.strangers.len() >= STRANGERS_MAX {
+        if removed || urls.is_empty() {
             return;
         }
-        self.strangers.insert(from);
+        if let Some(displaced) = self.strangers.admit(from, now) {
+            self.part_stranger(displaced, "too many that are no members call");
+        }
+        // What it says now counts.
+        let _ = self.strangers.recall(from);
         self.link(from, urls);
+        self.know_callers();
+    }
+
+    /// raft has something to say to `to`. When that is a stranger, it stays, or comes back
+    /// if it has gone: it may still have a stream on which it calls no more.
+    fn have_reason(&mut self, to: u64, now: Instant) {
+        if self.strangers.contains(to) {
+            self.strangers.keep(to, now);
+        } else if !self.links.contains_key(&to)
+            && let Some(urls) = self.strangers.recall(to)
+        {
+            self.answer_stranger(to, urls, now);
+        }
+    }
+
+    /// A stranger with a link calls again. Where it says that it is reached may be true
+    /// this time.
+    fn heed_stranger(&mut self, from: u64, urls: Vec<String>, now: Instant) {
+        self.strangers.keep(from, now);
+        if let Some(link) = self.links.get_mut(&from)
+            && !urls.is_empty()
+            && link.urls != urls
+        {
+            link.moved(urls);
+        }
+    }
+
+    fn expire_strangers(&mut self, now: Instant) {
+        let quiet = self.strangers.expire(now);
+        for id in &quiet {
+            self.part_stranger(*id, "it is no member, and has not called for long");
+        }
+        if !quiet.is_empty() {
+            self.know_callers();
+        }
+    }
+
+    /// Any id can be a stranger's: it leaves no figures behind.
+    fn part_stranger(&mut self, id: u64, reason: &str) {
+        if let Some(link) = self.links.get(&id) {
+            self.strangers.remember(id, link.urls.clone());
+        }
+        self.part(id, reason);
+        self.metrics.forget(self.settings.identity.member_id, id);
     }
 
     /// Where this member is reached, as far as it knows.
@@ -216,13 +280,20 @@ impl PeerTransport {
             // A link that was replaced meanwhile.
             Notice::Up { .. } | Notice::Down { .. } => {}
             Notice::Refused { peer, refusal } => self.refused(peer, refusal),
-            Notice::Caller { from, urls } => match self.links.get(&from) {
-                Some(link) => link.wake.notify_waiters(),
-                None => self.answer_stranger(from, urls),
-            },
+            Notice::Caller { from, urls } => self.called(from, urls, Instant::now()),
             Notice::Turned { from, cluster_id, refusal } => {
                 self.turned(from, cluster_id, refusal);
             }
+        }
+    }
+
+    fn called(&mut self, from: u64, urls: Vec<String>, now: Instant) {
+        let Some(link) = self.links.get(&from) else {
+            return self.answer_stranger(from, urls, now);
+        };
+        link.wake.notify_waiters();
+        if self.strangers.contains(from) {
+            self.heed_stranger(from, urls, now);
         }
     }
 
@@ -312,6 +383,7 @@ impl PeerTransport {
             tracing::error!("PeerTransport failed; restarting every link");
             self.metrics.restarted();
             self.links.clear();
+            self.strangers.clear();
             self.status.active_since.clear();
             self.meet_members();
         }
@@ -323,7 +395,12 @@ impl Actor for PeerTransport {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.add_stream(self.messages.take().expect("an actor starts once"));
-        context.run_interval(ROUND, |transport, _| transport.supervised(Self::restart_dead));
+        context.run_interval(ROUND, |transport, _| {
+            transport.supervised(|transport| {
+                transport.expire_strangers(Instant::now());
+                transport.restart_dead();
+            });
+        });
     }
 }
 
@@ -336,3 +413,7 @@ impl StreamHandler<Vec<PeerMessage>> for PeerTransport {
 
     fn finished(&mut self, _: &mut Self::Context) {}
 }
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;

@@ -96,7 +96,7 @@ impl DeliverLane {
         self.turn += 1;
         let settings = &self.basics.settings;
         let open = async {
-            let mut client = dial(&url, settings).await?;
+            let mut client = dial(&url, settings, settings.silence).await?;
             let (parcels, body) = mpsc::channel(1);
             let request = self.basics.caller.request(ReceiverStream::new(body));
             let answers = client.deliver(request).await?.into_inner();

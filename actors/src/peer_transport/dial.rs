@@ -1,9 +1,11 @@
 //! Connections to other members: the one place where they are made.
 
+use std::time::Duration;
+
 use castd_proto::castdpb::peer_client::PeerClient;
 use tonic::transport::{Channel, Endpoint};
 
-use super::settings::PeerSettings;
+use super::settings::{FRAME_BYTES_MAX, PeerSettings};
 use super::wire::Refusal;
 
 /// What the other side may send on one stream before we read it, in bytes. Bulk flows the
@@ -55,24 +57,27 @@ impl From<tonic::Status> for LinkError {
     }
 }
 
-/// A client on a connection of its own. The name in the URL is resolved anew.
+/// A client on a connection of its own. The name in the URL is resolved anew. The connection
+/// is given up when the other side gives no sign of life for `silence`: on a slow line, that
+/// sign waits behind what is on its way.
 ///
 /// The seat of TLS: a connection that is to be encrypted is so from here on.
 pub(super) async fn dial(
     url: &str,
     settings: &PeerSettings,
+    silence: Duration,
 ) -> Result<PeerClient<Channel>, LinkError> {
     let invalid = |reason: String| LinkError::Url { url: url.to_owned(), reason };
     if !url.starts_with("http://") && !url.starts_with("unix://") {
         return Err(invalid("only http and unix are spoken between members".to_owned()));
     }
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|e| invalid(reason(&e)))?;
-    let interval = settings.silence / 2;
+    let interval = silence / 2;
     let channel = endpoint
         .connect_timeout(settings.connect_timeout)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(interval)
-        .keep_alive_timeout(settings.silence - interval)
+        .keep_alive_timeout(silence - interval)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
@@ -80,8 +85,8 @@ pub(super) async fn dial(
         .await
         .map_err(|e| LinkError::Connect { url: url.to_owned(), reason: reason(&e) })?;
     Ok(PeerClient::new(channel)
-        .max_decoding_message_size(settings.frame_bytes_max())
-        .max_encoding_message_size(settings.frame_bytes_max()))
+        .max_decoding_message_size(FRAME_BYTES_MAX)
+        .max_encoding_message_size(FRAME_BYTES_MAX))
 }
 
 /// What an error says, and what its causes say that it does not.

@@ -1,29 +1,26 @@
-//! A snapshot that comes from another member: off the wire, onto the disk.
-
-use std::io;
-use std::path::{Path, PathBuf};
+//! A snapshot that comes from another member: off the wire, into a state.
 
 use bytes::Bytes;
 use castd_proto::castdpb::{SnapshotPiece, snapshot_piece};
 use raft::eraftpb::{Message, MessageType};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use super::settings::PeerSettings;
-use crate::raft_node::RaftInbound;
-use crate::snapshot::{SnapshotError, Spool, SpoolWriter};
+use super::snapshot_lane::NICE;
+use crate::shared::lower_priority;
+use crate::snapshot::{Arrived, Arriving, SnapshotError};
 
-/// Pieces between the wire and the disk.
+/// Pieces between the wire and the state.
 const PIECES_AHEAD: usize = 4;
 
-/// Receives a whole snapshot of the member `from`.
+/// Receives a whole snapshot of the member `from`: raft's message and the state.
 pub(super) async fn receive(
     mut pieces: Streaming<SnapshotPiece>,
     from: u64,
     settings: &PeerSettings,
-    dir: &Path,
-) -> Result<RaftInbound, Status> {
+) -> Result<(Message, Arrived), Status> {
     let next = timeout(settings.snapshot_stall, pieces.message()).await;
     let message = match next.map_err(|_| stalled())??.and_then(|first| first.piece) {
         Some(snapshot_piece::Piece::Message(message)) => message,
@@ -31,29 +28,65 @@ pub(super) async fn receive(
     };
     check(&message, from, settings.identity.member_id)?;
     let index = message.get_snapshot().get_metadata().index;
-    let peer = format!("{from:x}");
-    tracing::info!({ "remote-peer-id" = peer, index }, "receiving a snapshot");
+    let reception = Reception::begin(format!("{from:x}"), index);
 
-    let (ahead, writes) = mpsc::channel(PIECES_AHEAD);
-    let dir = PathBuf::from(dir);
-    let writer = tokio::task::spawn_blocking(move || write(&dir, writes));
+    let (ahead, taken) = mpsc::channel(PIECES_AHEAD);
+    let built = build_on_a_thread(taken)?;
     let fed = feed(pieces, ahead, settings).await;
-    // The writer says why it takes no more; what the sender did wrong comes after that.
-    let written = writer.await.map_err(|e| Status::internal(e.to_string()))?;
-    let outcome = match (fed, written) {
-        (Err(status), Err(None) | Ok(_)) => Err(status),
-        (_, Err(Some(error))) => Err(Status::data_loss(error.to_string())),
-        (Ok(()), Err(None)) => Err(Status::internal("the snapshot's writer ended early")),
-        (Ok(()), Ok(spool)) => Ok(RaftInbound::Snapshot { message, spool }),
+    // The builder says why it takes no more; what the sender did wrong comes after that.
+    let outcome = match (fed, built.await) {
+        (Err(status), Ok(Err(None) | Ok(_))) => Err(status),
+        (_, Ok(Err(Some(error)))) => Err(Status::data_loss(error.to_string())),
+        (Ok(()), Ok(Ok(state))) => Ok((message, state)),
+        (Ok(()), Ok(Err(None))) | (_, Err(_)) => {
+            Err(Status::internal("the snapshot's builder ended early"))
+        }
     };
-    match &outcome {
-        Ok(_) => tracing::info!({ "remote-peer-id" = peer, index }, "received a snapshot"),
-        Err(status) => tracing::warn!(
-            { "remote-peer-id" = peer, index, error = status.message() },
-            "failed to receive a snapshot"
-        ),
-    }
+    reception.end(outcome.as_ref().err().map(Status::message));
     outcome
+}
+
+/// Says in the log how a reception goes, also when its connection breaks and nobody waits
+/// for it any more.
+struct Reception {
+    peer: String,
+    index: u64,
+    ended: bool,
+}
+
+impl Reception {
+    fn begin(peer: String, index: u64) -> Self {
+        tracing::info!({ "remote-peer-id" = peer, index }, "receiving a snapshot");
+        Self { peer, index, ended: false }
+    }
+
+    fn end(mut self, error: Option<&str>) {
+        self.ended = true;
+        match error {
+            None => {
+                tracing::info!(
+                    { "remote-peer-id" = self.peer, index = self.index },
+                    "received a snapshot"
+                );
+            }
+            Some(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&self, error: &str) {
+        tracing::warn!(
+            { "remote-peer-id" = self.peer, index = self.index, error },
+            "failed to receive a snapshot"
+        );
+    }
+}
+
+impl Drop for Reception {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.failed("the sender has gone");
+        }
+    }
 }
 
 fn check(message: &Message, from: u64, us: u64) -> Result<(), Status> {
@@ -68,38 +101,50 @@ fn stalled() -> Status {
     Status::deadline_exceeded("the snapshot makes no progress")
 }
 
-/// What the wire has for the disk. [`None`] ends a snapshot that is whole.
-type Write = Option<Bytes>;
+/// What the wire has for the state. [`None`] ends a snapshot that is whole.
+type Piece = Option<Bytes>;
 
 async fn feed(
     mut pieces: Streaming<SnapshotPiece>,
-    ahead: mpsc::Sender<Write>,
+    ahead: mpsc::Sender<Piece>,
     settings: &PeerSettings,
 ) -> Result<(), Status> {
     loop {
         let next = timeout(settings.snapshot_stall, pieces.message()).await;
-        let write = match next.map_err(|_| stalled())?? {
+        let piece = match next.map_err(|_| stalled())?? {
             Some(SnapshotPiece { piece: Some(snapshot_piece::Piece::State(bytes)) }) => Some(bytes),
             Some(_) => return Err(Status::invalid_argument("a piece of the snapshot is none")),
             None => None,
         };
-        let last = write.is_none();
-        // A writer that has ended says why itself.
-        if ahead.send(write).await.is_err() || last {
+        let last = piece.is_none();
+        // A builder that has ended says why itself.
+        if ahead.send(piece).await.is_err() || last {
             return Ok(());
         }
     }
 }
 
-/// Writes what comes; an error without a reason means that the rest did not come.
-fn write(dir: &Path, mut writes: mpsc::Receiver<Write>) -> Result<Spool, Option<SnapshotError>> {
-    let failed = |source: io::Error| SnapshotError::Io { path: dir.to_owned(), source };
-    let mut spool = SpoolWriter::create(dir).map_err(|error| Some(failed(error)))?;
-    loop {
-        match writes.blocking_recv() {
-            Some(Some(piece)) => spool.write(&piece).map_err(|error| Some(failed(error)))?,
-            Some(None) => return spool.finish().map_err(Some),
-            None => return Err(None),
-        }
+/// The state, or why there is none: without a reason, the rest did not come.
+type Built = Result<Arrived, Option<SnapshotError>>;
+
+/// Builds the state on a thread that yields to those who serve: checking and indexing a
+/// large one takes seconds.
+fn build_on_a_thread(taken: mpsc::Receiver<Piece>) -> Result<oneshot::Receiver<Built>, Status> {
+    let (done, built) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("snapshot_import".to_owned());
+    let spawned = thread.spawn(move || {
+        lower_priority(NICE);
+        // Whoever waited for it may have gone.
+        let _ = done.send(build(taken));
+    });
+    spawned.map_err(|e| Status::resource_exhausted(format!("cannot start a thread: {e}")))?;
+    Ok(built)
+}
+
+fn build(mut taken: mpsc::Receiver<Piece>) -> Built {
+    let mut arriving = Arriving::default();
+    while let Some(piece) = taken.blocking_recv().ok_or(None)? {
+        arriving.take(&piece)?;
     }
+    Ok(arriving.finish()?)
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::deliver::DeliverLane;
 use super::messages::PeerMessage;
 use super::metrics::LinkFigures;
+use super::pacing::SharedRate;
 use super::queue::{LaneReceiver, LaneSender, lane_queue};
 use super::settings::PeerSettings;
 use super::snapshot_lane::{Parting, SnapshotLane, SnapshotSource};
@@ -38,6 +39,8 @@ pub(super) struct LinkBasics {
     pub(super) caller: Caller,
     pub(super) figures: LinkFigures,
     pub(super) losses: Losses,
+    /// All snapshots that leave share it.
+    pub(super) snapshot_rate: SharedRate,
     pub(super) transport: Inlet<PeerMessage>,
     /// Wakes a lane that waits between two attempts.
     pub(super) wake: Arc<Notify>,

@@ -1,10 +1,22 @@
-//! PeerTransport's figures, under etcd's names. Members go by their ids in hexadecimal.
+//! PeerTransport's figures, under etcd's names. Members go by their ids in hexadecimal. Who
+//! has a link goes by its id, too; all other callers together go by one name, since anyone
+//! can call, by as many ids as there are.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, exponential_buckets,
 };
+
+use crate::shared::Published;
+
+/// The name of all callers that go by no id.
+const UNKNOWN: &str = "unknown";
+/// The names of a link's lanes.
+const LANES: [&str; 3] = ["urgent", "bulk", "snapshot"];
 
 /// The figures of every link; clones count into the same ones.
 #[derive(Clone, Debug)]
@@ -22,6 +34,8 @@ pub struct PeerMetrics {
     dropped: IntCounterVec,
     restarts: IntCounter,
     undeliverable: IntCounter,
+    /// Who goes by its id.
+    known_callers: Published<BTreeSet<u64>>,
 }
 
 impl PeerMetrics {
@@ -86,6 +100,7 @@ impl PeerMetrics {
                 "castd_peer_messages_undeliverable_total",
                 "Raft messages for members that this one has no link to.",
             )?,
+            known_callers: Published::new(BTreeSet::new()),
         })
     }
 
@@ -94,6 +109,7 @@ impl PeerMetrics {
         let (local, remote) = (format!("{local:x}"), format!("{remote:x}"));
         let pair = [local.as_str(), remote.as_str()];
         let one = [remote.as_str()];
+        let [urgent, bulk, snapshot] = LANES;
         let dropped = |lane| self.dropped.with_label_values(&[remote.as_str(), lane]);
         LinkFigures {
             active: self.active.with_label_values(&pair),
@@ -103,19 +119,52 @@ impl PeerMetrics {
             send_failures: self.send_failures.with_label_values(&one),
             round_trip: self.round_trip.with_label_values(&one),
             snapshots: self.snapshots_sent.of(&remote),
-            dropped_urgent: dropped("urgent"),
-            dropped_bulk: dropped("bulk"),
-            dropped_snapshots: dropped("snapshot"),
+            dropped_urgent: dropped(urgent),
+            dropped_bulk: dropped(bulk),
+            dropped_snapshots: dropped(snapshot),
+        }
+    }
+
+    /// From now on, these go by their ids when they call.
+    pub(super) fn know(&self, callers: BTreeSet<u64>) {
+        self.known_callers.set(Arc::new(callers));
+    }
+
+    /// What there is of the link from `local` to `remote`, and of its calls, goes.
+    pub(super) fn forget(&self, local: u64, remote: u64) {
+        let (local, remote) = (format!("{local:x}"), format!("{remote:x}"));
+        let pair = [local.as_str(), remote.as_str()];
+        let one = [remote.as_str()];
+        // What was never counted is not there to be removed.
+        let _ = self.active.remove_label_values(&pair);
+        let _ = self.known.remove_label_values(&pair);
+        let _ = self.disconnected.remove_label_values(&pair);
+        let _ = self.sent_bytes.remove_label_values(&one);
+        let _ = self.received_bytes.remove_label_values(&one);
+        let _ = self.send_failures.remove_label_values(&one);
+        let _ = self.receive_failures.remove_label_values(&one);
+        let _ = self.round_trip.remove_label_values(&one);
+        self.snapshots_sent.forget(&remote);
+        self.snapshots_received.forget(&remote);
+        for lane in LANES {
+            let _ = self.dropped.remove_label_values(&[remote.as_str(), lane]);
         }
     }
 
     /// The figures of what comes from `from`.
     pub(super) fn caller(&self, from: u64) -> CallerFigures {
-        let from = format!("{from:x}");
+        let counter = |all: &IntCounterVec| CallerCounter {
+            from,
+            all: all.clone(),
+            known_callers: self.known_callers.clone(),
+            own: OnceLock::new(),
+        };
+        let is_known = self.known_callers.get().contains(&from);
+        let name = if is_known { format!("{from:x}") } else { UNKNOWN.to_owned() };
         CallerFigures {
-            received_bytes: self.received_bytes.with_label_values(&[&from]),
-            receive_failures: self.receive_failures.with_label_values(&[&from]),
-            snapshots: self.snapshots_received.of(&from),
+            received_bytes: counter(&self.received_bytes),
+            receive_failures: counter(&self.receive_failures),
+            snapshots: self.snapshots_received.of(&name),
         }
     }
 
@@ -148,9 +197,36 @@ pub(super) struct LinkFigures {
 /// The figures of one caller.
 #[derive(Clone, Debug)]
 pub(super) struct CallerFigures {
-    pub(super) received_bytes: IntCounter,
-    pub(super) receive_failures: IntCounter,
+    pub(super) received_bytes: CallerCounter,
+    pub(super) receive_failures: CallerCounter,
     pub(super) snapshots: SnapshotFigures,
+}
+
+/// Counts for a caller, by its id as soon as it is known: a member may call before this
+/// one has its list of members.
+#[derive(Clone, Debug)]
+pub(super) struct CallerCounter {
+    from: u64,
+    all: IntCounterVec,
+    known_callers: Published<BTreeSet<u64>>,
+    own: OnceLock<IntCounter>,
+}
+
+impl CallerCounter {
+    pub(super) fn inc(&self) {
+        self.inc_by(1);
+    }
+
+    pub(super) fn inc_by(&self, more: u64) {
+        if let Some(own) = self.own.get() {
+            return own.inc_by(more);
+        }
+        if self.known_callers.get().contains(&self.from) {
+            let own = || self.all.with_label_values(&[&format!("{:x}", self.from)]);
+            return self.own.get_or_init(own).inc_by(more);
+        }
+        self.all.with_label_values(&[UNKNOWN]).inc_by(more);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -188,6 +264,14 @@ impl SnapshotVecs {
             inflight: self.inflight.with_label_values(&[member]),
             seconds: self.seconds.with_label_values(&[member]),
         }
+    }
+
+    fn forget(&self, member: &str) {
+        // What was never counted is not there to be removed.
+        let _ = self.success.remove_label_values(&[member]);
+        let _ = self.failures.remove_label_values(&[member]);
+        let _ = self.inflight.remove_label_values(&[member]);
+        let _ = self.seconds.remove_label_values(&[member]);
     }
 }
 

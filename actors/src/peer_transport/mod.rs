@@ -13,6 +13,9 @@
 //! members, through [`PeerService`], the gRPC service that they call; a RaftNode that
 //! falls behind makes them wait. Shows in [`PeerStatus`] who can be reached.
 //!
+//! Who calls and is no member that this one knows of has a link, too, for a while: it may
+//! have joined meanwhile, and lead.
+//!
 //! Never decides anything about the cluster, and keeps nothing: a link that ends by
 //! itself is started again, and so are all of them when the actor stumbles.
 
@@ -28,6 +31,7 @@ mod queue;
 mod service;
 mod settings;
 mod snapshot_lane;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -1,8 +1,10 @@
 //! When something may be done again: pauses between attempts, the rate of a snapshot,
 //! and how often a loss is told. Plain arithmetic over given times.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -55,6 +57,21 @@ impl TokenBucket {
         self.at = now;
         self.tokens = (self.tokens + earned).min(self.per_second / 5.0) - tokens as f64;
         Duration::from_secs_f64((-self.tokens / self.per_second).max(0.0))
+    }
+}
+
+/// A rate that several share.
+#[derive(Clone, Debug)]
+pub(super) struct SharedRate(Arc<Mutex<TokenBucket>>);
+
+impl SharedRate {
+    pub(super) fn new(per_second: u64) -> Self {
+        Self(Arc::new(Mutex::new(TokenBucket::new(per_second, Instant::now()))))
+    }
+
+    /// Takes `tokens`; how long to wait before they may be used.
+    pub(super) fn take(&self, tokens: usize) -> Duration {
+        self.0.lock().take(tokens, Instant::now())
     }
 }
 

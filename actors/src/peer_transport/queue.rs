@@ -39,7 +39,6 @@ impl Lane {
             | MessageType::MsgRequestVoteResponse
             | MessageType::MsgRequestPreVote
             | MessageType::MsgRequestPreVoteResponse
-            | MessageType::MsgTransferLeader
             | MessageType::MsgTimeoutNow
             | MessageType::MsgReadIndex
             | MessageType::MsgReadIndexResp => Some(Self::Urgent),
@@ -47,6 +46,7 @@ impl Lane {
             | MessageType::MsgBeat
             | MessageType::MsgUnreachable
             | MessageType::MsgSnapStatus
+            | MessageType::MsgTransferLeader
             | MessageType::MsgCheckQuorum => None,
         }
     }

@@ -1,6 +1,5 @@
 //! The service that other members call.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,8 +11,8 @@ use futures::Stream;
 use futures::future::BoxFuture;
 use futures::stream;
 use prost::Message as _;
-use raft::eraftpb::{Message, MessageType};
-use tokio::sync::{Semaphore, watch};
+use raft::eraftpb::Message;
+use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -21,10 +20,10 @@ use super::intake;
 use super::messages::{Notice, PeerMessage};
 use super::metrics::{CallerFigures, PeerMetrics};
 use super::queue::Lane;
-use super::settings::PeerSettings;
+use super::settings::{FRAME_BYTES_MAX, PeerSettings};
 use super::wire::{Refusal, admit, answer_of, caller_of, peer_urls_of};
 use crate::mvcc::View;
-use crate::raft_node::RaftInbound;
+use crate::raft_node::{RaftInbound, SnapshotHold};
 use crate::shared::{Error, Inlet, Published};
 
 /// Answers what other members ask.
@@ -47,8 +46,6 @@ pub struct ServiceEdges {
     pub view: Published<View>,
     /// Who answers questions.
     pub questions: Arc<dyn Questions>,
-    /// The directory where snapshots that come wait to be installed.
-    pub spool_dir: PathBuf,
 }
 
 /// The service `castdpb.Peer`. Clones are the same service.
@@ -63,7 +60,6 @@ struct Room {
     metrics: PeerMetrics,
     /// Whoever receives a snapshot holds it.
     snapshot: Arc<Semaphore>,
-    closed: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for PeerService {
@@ -78,31 +74,21 @@ impl PeerService {
     /// The service of the member that `settings` name.
     pub fn new(settings: PeerSettings, edges: ServiceEdges, metrics: PeerMetrics) -> Self {
         let snapshot = Arc::new(Semaphore::new(1));
-        let room = Room { settings, edges, metrics, snapshot, closed: watch::Sender::new(false) };
+        let room = Room { settings, edges, metrics, snapshot };
         Self { room: Arc::new(room) }
     }
 
     /// The service as a tower service for requests to `/castdpb.Peer/*`.
     pub fn server(&self) -> PeerServer<Self> {
-        let bytes = self.room.settings.frame_bytes_max();
         PeerServer::new(self.clone())
-            .max_decoding_message_size(bytes)
-            .max_encoding_message_size(bytes)
-    }
-
-    /// Ends every stream, and lets no more in: streams of members last as long as the
-    /// members do, so a listener that waits for its last stream waits for this.
-    pub fn close(&self) {
-        self.room.closed.send_replace(true);
+            .max_decoding_message_size(FRAME_BYTES_MAX)
+            .max_encoding_message_size(FRAME_BYTES_MAX)
     }
 }
 
 impl Room {
     /// Who calls, if it may.
     fn admit(&self, metadata: &MetadataMap) -> Result<u64, Status> {
-        if *self.closed.borrow() {
-            return Err(Status::unavailable(Error::Stopped.to_string()));
-        }
         let view = self.edges.view.get();
         let admitted =
             admit(metadata, self.settings.identity, &self.settings.version, view.cluster());
@@ -137,9 +123,7 @@ impl Room {
     fn is_for_us(&self, from: u64, message: &Message) -> bool {
         let kind = message.msg_type();
         let lane = matches!(Lane::of(kind), Some(Lane::Urgent | Lane::Bulk));
-        // A transfer that is passed on to the leader names who is to lead.
-        let sender = message.from == from || kind == MessageType::MsgTransferLeader;
-        lane && sender && message.to == self.settings.identity.member_id
+        lane && message.from == from && message.to == self.settings.identity.member_id
     }
 }
 
@@ -149,17 +133,13 @@ struct Incoming {
     parcels: Streaming<Parcel>,
     from: u64,
     figures: CallerFigures,
-    closed: watch::Receiver<bool>,
 }
 
 impl Incoming {
     /// Hands on what comes, until there is something to answer.
     async fn next(mut self) -> Result<Option<(Delivered, Self)>, Status> {
         loop {
-            let parcel = tokio::select! {
-                parcel = self.parcels.message() => parcel,
-                _ = self.closed.wait_for(|closed| *closed) => return Ok(None),
-            };
+            let parcel = self.parcels.message().await;
             let Some(parcel) = parcel.inspect_err(|_| self.figures.receive_failures.inc())? else {
                 return Ok(None);
             };
@@ -184,7 +164,7 @@ impl Incoming {
             return Ok(());
         }
         let sent = self.room.edges.raft.send(RaftInbound::Step(messages)).await;
-        sent.map_err(|_| Status::unavailable(Error::Stopped.to_string()))
+        sent.map_err(|_| stopped())
     }
 }
 
@@ -203,7 +183,6 @@ impl Peer for PeerService {
             parcels: request.into_inner(),
             from,
             figures: self.room.metrics.caller(from),
-            closed: self.room.closed.subscribe(),
         };
         Ok(Response::new(Box::pin(stream::try_unfold(incoming, Incoming::next))))
     }
@@ -213,25 +192,7 @@ impl Peer for PeerService {
         request: Request<Streaming<SnapshotPiece>>,
     ) -> Result<Response<SnapshotReceived>, Status> {
         let from = self.room.admit(request.metadata())?;
-        let Ok(_alone) = self.room.snapshot.try_acquire() else {
-            return Err(Status::resource_exhausted("another snapshot is being received"));
-        };
-        let guard = self.room.metrics.caller(from).snapshots.begin();
-        let (edges, settings) = (&self.room.edges, &self.room.settings);
-        let receive = intake::receive(request.into_inner(), from, settings, &edges.spool_dir);
-        let mut closed = self.room.closed.subscribe();
-        let received = tokio::select! {
-            received = receive => received?,
-            _ = closed.wait_for(|closed| *closed) => {
-                return Err(Status::unavailable(Error::Stopped.to_string()));
-            }
-        };
-        edges
-            .raft
-            .send(received)
-            .await
-            .map_err(|_| Status::unavailable(Error::Stopped.to_string()))?;
-        guard.arrived();
+        self.take_snapshot(from, request.into_inner()).await?;
         Ok(Response::new(SnapshotReceived {}))
     }
 
@@ -247,7 +208,30 @@ impl Peer for PeerService {
     }
 }
 
+fn stopped() -> Status {
+    Status::unavailable(Error::Stopped.to_string())
+}
+
 impl PeerService {
+    /// Receives a snapshot and waits until it is in force, or raft has found that it is of
+    /// no use. One at a time, since each is a whole state in memory: another one waits.
+    async fn take_snapshot(
+        &self,
+        from: u64,
+        pieces: Streaming<SnapshotPiece>,
+    ) -> Result<(), Status> {
+        let _alone = self.room.snapshot.acquire().await.map_err(|_| stopped())?;
+        let guard = self.room.metrics.caller(from).snapshots.begin();
+        let (message, state) = intake::receive(pieces, from, &self.room.settings).await?;
+        let (hold, released) = SnapshotHold::new();
+        let inbound = RaftInbound::Snapshot { message, state, hold };
+        self.room.edges.raft.send(inbound).await.map_err(|_| stopped())?;
+        guard.arrived();
+        // It ends when the hold is let go of; there is nothing else to hear.
+        let _ = released.await;
+        Ok(())
+    }
+
     fn info(&self) -> Answer {
         let settings = &self.room.settings;
         let info = answer::Info {

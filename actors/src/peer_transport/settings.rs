@@ -5,6 +5,10 @@ use std::time::Duration;
 use crate::shared::request_timeout;
 use crate::wal_writer::Identity;
 
+/// The largest message that is taken off the wire, in bytes, as in etcd: an entry of any
+/// size that some member lets its clients write, and what is gathered with it.
+pub(super) const FRAME_BYTES_MAX: usize = 512 << 20;
+
 /// How the links to other members are to behave.
 #[derive(Clone, Debug)]
 pub struct PeerSettings {
@@ -18,7 +22,8 @@ pub struct PeerSettings {
     pub tick: Duration,
     /// How long a connection attempt may take, the other side's consent included.
     pub connect_timeout: Duration,
-    /// How long the other side may give no sign of life before its connections are given up.
+    /// How long the other side may give no sign of life before its connections are given up
+    /// (those of snapshots after `snapshot_stall`).
     pub silence: Duration,
     /// The shortest and the longest pause between connection attempts.
     pub backoff: (Duration, Duration),
@@ -26,9 +31,7 @@ pub struct PeerSettings {
     pub ask_timeout: Duration,
     /// How often the round trip to a member is measured.
     pub probe_interval: Duration,
-    /// The largest request of a client, in bytes; an entry is hardly larger.
-    pub max_request_bytes: usize,
-    /// How fast a snapshot is sent, in bytes a second.
+    /// How fast snapshots are sent, all together, in bytes a second.
     pub snapshot_bytes_per_second: u64,
     /// How long a snapshot may make no progress before it is given up.
     pub snapshot_stall: Duration,
@@ -50,16 +53,8 @@ impl PeerSettings {
             backoff: (Duration::from_millis(50), Duration::from_secs(1)),
             ask_timeout: request_timeout(election),
             probe_interval: Duration::from_secs(4),
-            max_request_bytes: 1536 << 10,
             snapshot_bytes_per_second: 64 << 20,
             snapshot_stall: Duration::from_secs(30),
         }
-    }
-
-    /// The largest message that is taken off the wire, in bytes: a parcel holds up to
-    /// [`PARCEL_BYTES`](super::queue::PARCEL_BYTES) and one message more, whose entries
-    /// raft gathers up to a limit and one entry more.
-    pub(super) fn frame_bytes_max(&self) -> usize {
-        (64 << 20) + 4 * self.max_request_bytes
     }
 }

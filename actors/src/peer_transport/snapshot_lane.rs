@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -18,17 +18,17 @@ use tokio::time::{interval_at, sleep, timeout};
 
 use super::dial::{LinkError, dial};
 use super::link::LinkBasics;
-use super::pacing::TokenBucket;
+use super::pacing::SharedRate;
 use crate::raft_node::RaftInbound;
-use crate::shared::{Error, Inlet, Refused};
+use crate::shared::{Error, Inlet, Refused, lower_priority};
 use crate::snapshot::{Export, Exporter};
 
 /// A piece of a snapshot, in bytes: small beside what the rate lets through in a moment.
 const PIECE_BYTES: usize = 128 << 10;
 /// Pieces that are made ahead.
 const PIECES_AHEAD: usize = 4;
-/// Added to the nice value of the thread that makes them.
-const NICE: i32 = 10;
+/// Added to the nice value of the threads that make and take snapshots.
+pub(super) const NICE: i32 = 10;
 
 /// Gives the state that a snapshot is made of.
 pub trait SnapshotSource: Send + Sync + 'static {
@@ -140,12 +140,12 @@ impl SnapshotLane {
         let mut client = self.connect().await?;
         let (pieces, made) = mpsc::channel(PIECES_AHEAD);
         make_pieces(export, pieces).map_err(|e| failed("cannot start a thread", &e))?;
-        let rate = self.basics.settings.snapshot_bytes_per_second;
-        let progress = Arc::new(AtomicU64::new(0));
+        let rate = self.basics.snapshot_rate.clone();
+        let progress = Arc::new(Progress::default());
         let body = body(message, paced(made, rate, Arc::clone(&progress)));
         let call = client.send_snapshot(self.basics.caller.request(body));
         self.watch(call, &progress).await?;
-        let bytes = progress.load(Relaxed);
+        let bytes = progress.bytes.load(Relaxed);
         Ok(Sent { index, bytes, took: start.elapsed() })
     }
 
@@ -158,7 +158,9 @@ impl SnapshotLane {
         for _ in 0..urls.len() {
             let url = urls[self.turn % urls.len()].clone();
             let settings = &self.basics.settings;
-            match timeout(settings.connect_timeout, dial(&url, settings)).await {
+            match timeout(settings.connect_timeout, dial(&url, settings, settings.snapshot_stall))
+                .await
+            {
                 Ok(Ok(client)) => return Ok(client),
                 Ok(Err(other)) => error = other,
                 Err(_) => error = LinkError::Silent { url },
@@ -168,11 +170,13 @@ impl SnapshotLane {
         Err(error)
     }
 
-    /// Waits for the call's end, as long as bytes go out now and then.
+    /// Waits for the call's end, as long as bytes go out now and then. When the last one has
+    /// gone, the other side takes its time to make the state its own; the connection's pings
+    /// tell when it is gone.
     async fn watch<R>(
         &self,
         call: impl Future<Output = Result<R, tonic::Status>>,
-        progress: &AtomicU64,
+        progress: &Progress,
     ) -> Result<(), LinkError> {
         let stall = self.basics.settings.snapshot_stall;
         let mut looks = interval_at(tokio::time::Instant::now() + stall, stall);
@@ -182,8 +186,8 @@ impl SnapshotLane {
             tokio::select! {
                 outcome = &mut call => return outcome.map(|_| ()).map_err(LinkError::from),
                 _ = looks.tick() => {
-                    let now = progress.load(Relaxed);
-                    if now == seen {
+                    let now = progress.bytes.load(Relaxed);
+                    if now == seen && !progress.all.load(Relaxed) {
                         return Err(LinkError::Broken("no progress".to_owned()));
                     }
                     seen = now;
@@ -191,6 +195,14 @@ impl SnapshotLane {
             }
         }
     }
+}
+
+/// How far a snapshot is on its way out.
+#[derive(Default)]
+struct Progress {
+    bytes: AtomicU64,
+    /// There is nothing more to send.
+    all: AtomicBool,
 }
 
 struct Sent {
@@ -203,7 +215,7 @@ struct Sent {
 fn make_pieces(export: Export, pieces: mpsc::Sender<Bytes>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("snapshot_export".to_owned());
     thread.spawn(move || {
-        lower_priority();
+        lower_priority(NICE);
         for piece in export.into_pieces(PIECE_BYTES) {
             // The call has ended: nobody wants the rest.
             if pieces.blocking_send(piece).is_err() {
@@ -214,33 +226,23 @@ fn make_pieces(export: Export, pieces: mpsc::Sender<Bytes>) -> io::Result<()> {
     Ok(())
 }
 
-/// On Linux a nice value belongs to the thread.
-#[cfg(target_os = "linux")]
-fn lower_priority() {
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::warn!(%error, "snapshots are made at normal priority");
-    }
-}
-
-/// Elsewhere it belongs to the process, which must not be slowed.
-#[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
-
 /// The pieces at the rate that is allowed.
 fn paced(
     made: mpsc::Receiver<Bytes>,
-    bytes_per_second: u64,
-    progress: Arc<AtomicU64>,
+    rate: SharedRate,
+    progress: Arc<Progress>,
 ) -> impl Stream<Item = Bytes> + Send {
-    let bucket = TokenBucket::new(bytes_per_second, Instant::now());
-    stream::unfold((made, bucket, progress), |(mut made, mut bucket, progress)| async move {
-        let piece = made.recv().await?;
-        let wait = bucket.take(piece.len(), Instant::now());
+    stream::unfold((made, rate, progress), |(mut made, rate, progress)| async move {
+        let Some(piece) = made.recv().await else {
+            progress.all.store(true, Relaxed);
+            return None;
+        };
+        let wait = rate.take(piece.len());
         if !wait.is_zero() {
             sleep(wait).await;
         }
-        progress.fetch_add(piece.len() as u64, Relaxed);
-        Some((piece, (made, bucket, progress)))
+        progress.bytes.fetch_add(piece.len() as u64, Relaxed);
+        Some((piece, (made, rate, progress)))
     })
 }
 

@@ -12,8 +12,8 @@ use super::metrics::RaftMetrics;
 use super::settings::{Accepted, Effects};
 use crate::apply_loop::{ApplyMessage, Install};
 use crate::peer_transport::{PeerMessage, PeerStatus};
-use crate::shared::{FatalReport, Inlet, Outlet, Published, Refused, fail_stop};
-use crate::snapshot::Spool;
+use crate::shared::{Beat, FatalReport, Inlet, Outlet, Published, Refused, beats, fail_stop};
+use crate::snapshot::Arrived;
 use crate::wal_writer::{WalHandle, WalMessage};
 
 const NAME: &str = "raft_node";
@@ -199,8 +199,8 @@ impl RaftNode {
     }
 }
 
-fn install(Accepted { index, term, state }: Accepted<Spool>) -> ApplyMessage {
-    ApplyMessage::Install(Install { index, term, spool: state })
+fn install(Accepted { index, term, state }: Accepted<Arrived>) -> ApplyMessage {
+    ApplyMessage::Install(Install { index, term, state })
 }
 
 impl Actor for RaftNode {
@@ -213,7 +213,8 @@ impl Actor for RaftNode {
         context.add_stream(requests);
         context.add_stream(inbound);
         context.add_stream(completions);
-        context.run_interval(self.tick, |node, _| node.tick());
+        // The last one: what has come meanwhile is looked at before a beat.
+        context.add_stream(beats(self.tick));
         self.begin();
     }
 }
@@ -231,6 +232,14 @@ impl StreamHandler<Vec<RaftMessage>> for RaftNode {
 impl StreamHandler<Vec<RaftInbound>> for RaftNode {
     fn handle(&mut self, batch: Vec<RaftInbound>, _: &mut Self::Context) {
         self.take_inbound(batch);
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+impl StreamHandler<Beat> for RaftNode {
+    fn handle(&mut self, _: Beat, _: &mut Self::Context) {
+        self.tick();
     }
 
     fn finished(&mut self, _: &mut Self::Context) {}

@@ -8,6 +8,7 @@ use raft::eraftpb::{ConfState, Message, MessageType, Snapshot};
 use raft::{ProgressState, SnapshotStatus};
 
 use super::core::RaftCore;
+use super::messages::SnapshotHold;
 use super::settings::{Accepted, Effects};
 use crate::shared::{Planted, is_planted};
 use crate::wal_writer::{Append, SnapshotMarker};
@@ -22,7 +23,7 @@ const CATCH_UP_BYTES_MAX: u64 = 512 << 20;
 #[derive(Debug)]
 pub(super) struct Installing<S> {
     /// A state that raft has accepted, until its ready is taken.
-    arrived: Option<S>,
+    arrived: Option<(S, SnapshotHold)>,
     /// The snapshot that takes the state's place right now.
     current: Option<SnapshotMarker>,
     /// Appends that must not overtake it on the way to the WAL.
@@ -30,11 +31,13 @@ pub(super) struct Installing<S> {
     /// The index of a snapshot that is installed, until the log behind it is
     /// durable. To raft there is a hole in the log before that.
     unsaved: Option<u64>,
+    /// The sender waits until all of this is done.
+    hold: Option<SnapshotHold>,
 }
 
 impl<S> Default for Installing<S> {
     fn default() -> Self {
-        Self { arrived: None, current: None, held: Vec::new(), unsaved: None }
+        Self { arrived: None, current: None, held: Vec::new(), unsaved: None, hold: None }
     }
 }
 
@@ -44,9 +47,14 @@ impl<S> Installing<S> {
         self.arrived.is_some() || self.current.is_some() || self.unsaved.is_some()
     }
 
+    /// Whether appends wait for a snapshot.
+    pub(super) fn holds_appends(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Holds an append back if it has to wait; gives it back otherwise.
     pub(super) fn hold(&mut self, append: Append) -> Option<Append> {
-        if self.current.is_none() {
+        if !self.holds_appends() {
             return Some(append);
         }
         self.held.push(append);
@@ -57,13 +65,29 @@ impl<S> Installing<S> {
 /// Snapshots that this leader has sent: the last index each covers, by member.
 pub(super) type Sent = BTreeMap<u64, u64>;
 
+/// A member to which a snapshot could not be sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FailedSnapshot {
+    /// Ticks between the failure and the next attempt; more each time.
+    pause: u64,
+    /// When raft is told.
+    report_at: Option<u64>,
+}
+
+/// Remembers the snapshots among messages that leave.
+pub(super) fn note_snapshots(sent: &mut Sent, messages: &[Message]) {
+    for message in messages.iter().filter(|m| m.msg_type() == MessageType::MsgSnapshot) {
+        sent.insert(message.to, message.get_snapshot().get_metadata().index);
+    }
+}
+
 impl<S> RaftCore<S> {
     /// A snapshot message whose state is there. When raft does not want it, the
-    /// state is dropped.
+    /// state and its hold are dropped.
     pub(super) fn snapshot_arrived(
         &mut self,
         message: Message,
-        state: S,
+        arrived: (S, SnapshotHold),
         effects: &mut Effects<S>,
     ) {
         let index = message.get_snapshot().get_metadata().index;
@@ -74,7 +98,7 @@ impl<S> RaftCore<S> {
         self.step(message, effects);
         let accepted = self.node.snap().is_some_and(|snap| snap.get_metadata().index == index);
         if accepted {
-            self.installing.arrived = Some(state);
+            self.installing.arrived = Some(arrived);
         } else {
             tracing::info!(index, "a snapshot was not needed");
         }
@@ -86,13 +110,14 @@ impl<S> RaftCore<S> {
         let metadata = snapshot.get_metadata();
         let (index, term) = (metadata.index, metadata.term);
         let conf_state = metadata.get_conf_state().clone();
-        let Some(state) = self.installing.arrived.take() else {
+        let Some((state, hold)) = self.installing.arrived.take() else {
             effects.fatal = Some(format!("raft installs a snapshot at {index} without a state"));
             return;
         };
         tracing::info!(index, term, "installing a snapshot");
         let marker = conf_state.encode_to_vec().into();
         self.installing.current = Some(SnapshotMarker { index, term, conf_state: marker });
+        self.installing.hold = Some(hold);
         self.node.mut_store().reset((index, term), conf_state);
         // The snapshot covers what could not be handed out yet.
         self.held.clear();
@@ -113,23 +138,34 @@ impl<S> RaftCore<S> {
         self.installing.unsaved = Some(index);
         effects.marker = Some(marker).filter(|_| !is_planted(Planted::SnapshotWithoutMarker));
         effects.appends.append(&mut self.installing.held);
+        // The disk has not been asked for these before now.
+        self.appending.iter_mut().for_each(|append| append.since = self.now);
     }
 
-    /// Word of a snapshot that was to be sent.
+    /// Word of a snapshot that was to be sent. raft hears of a failure after a while only:
+    /// it sends the next one as soon as it does.
     pub(super) fn snapshot_sent(&mut self, to: u64, arrived: bool) {
-        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        if !arrived {
-            self.sent.remove(&to);
+        if arrived {
+            self.failed_snapshots.remove(&to);
+            return self.node.report_snapshot(to, SnapshotStatus::Finish);
         }
-        self.node.report_snapshot(to, status);
+        self.sent.remove(&to);
+        let failed = self.failed_snapshots.entry(to).or_default();
+        failed.pause = (2 * failed.pause).clamp(1, self.settings.election_ticks as u64);
+        failed.report_at = Some(self.now + failed.pause);
     }
 
-    /// Remembers the snapshots among messages that leave.
-    pub(super) fn note_snapshots(&mut self, messages: &[Message]) {
-        for message in messages.iter().filter(|m| m.msg_type() == MessageType::MsgSnapshot) {
-            let index = message.get_snapshot().get_metadata().index;
-            tracing::info!(to = format!("{:x}", message.to), index, "sending a snapshot");
-            self.sent.insert(message.to, index);
+    /// Tells raft of snapshots that failed a while ago.
+    pub(super) fn report_failed_snapshots(&mut self) {
+        if self.node.raft.state != raft::StateRole::Leader {
+            return self.failed_snapshots.clear();
+        }
+        let prs = self.node.raft.prs();
+        self.failed_snapshots.retain(|id, _| prs.get(*id).is_some());
+        for (id, failed) in &mut self.failed_snapshots {
+            if failed.report_at.take_if(|at| *at <= self.now).is_some() {
+                self.node.report_snapshot(*id, SnapshotStatus::Failure);
+            }
         }
     }
 
@@ -137,7 +173,9 @@ impl<S> RaftCore<S> {
     /// when the log behind it is durable.
     pub(super) fn tell_applied(&mut self) {
         let log = &self.node.raft.raft_log;
-        self.installing.unsaved.take_if(|index| *index <= log.persisted);
+        if self.installing.unsaved.take_if(|index| *index <= log.persisted).is_some() {
+            self.installing.hold = None;
+        }
         let applied = self.applied.min(log.committed).min(log.persisted);
         if applied <= log.applied {
             return;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use raft::eraftpb::{Message, MessageType};
 
-/// Drops acknowledgements of entries and news of commits that a later message
-/// to the same member repeats. Any message may be lost, so any may be dropped;
+/// Drops acknowledgements of entries and of heartbeats, and news of commits, that a
+/// later message to the same member repeats. Any message may be lost, so any may be dropped;
 /// under load this halves what the leader has to read.
 pub(super) fn coalesce(messages: &mut Vec<Message>) {
     if messages.len() < 2 {
@@ -18,6 +18,8 @@ pub(super) fn coalesce(messages: &mut Vec<Message>) {
         let reach = match kind {
             MessageType::MsgAppendResponse if !message.reject => message.index,
             MessageType::MsgAppend => message.commit,
+            // One with a context also answers a round of reads.
+            MessageType::MsgHeartbeatResponse if message.context.is_empty() => message.commit,
             _ => {
                 kept.push(message);
                 continue;

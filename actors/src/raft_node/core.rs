@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use prost::Message as _;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
 use raft::{Config, RawNode, StateRole, Storage};
-use tokio::sync::oneshot;
 
-use super::catch_up::{Installing, Sent};
+use super::catch_up::{FailedSnapshot, Installing, Sent, note_snapshots};
 use super::coalesce::coalesce;
 use super::guard::{self, Verdict};
 use super::leadership::{Called, Stall, Transfer};
@@ -21,8 +20,8 @@ use super::proposals::{Proposals, UNCOMMITTED_BYTES_MAX};
 use super::reads::{Reads, Respondent};
 use super::settings::{Effects, RaftSettings};
 use crate::apply_loop::{Committed, CommittedEntry};
-use crate::shared::{Error, Planted, is_planted};
-use crate::snapshot::Spool;
+use crate::shared::{Planted, is_planted};
+use crate::snapshot::Arrived;
 use crate::wal_writer::Append;
 
 /// Appends that may be with the WAL at a time.
@@ -33,15 +32,15 @@ pub const COMMIT_WINDOW: usize = 64;
 const COMMITTED_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of entries in one message to a follower; a larger entry goes alone.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
-/// Messages with entries that a follower has not acknowledged. With the bytes
-/// of each, 128 MiB may be on their way to every follower.
+/// Messages with entries that a follower has not acknowledged. One more goes out in
+/// a tick, since acknowledgements may have been lost.
 const INFLIGHT_MAX: usize = 128;
 /// Raft with its windows; see the room's text. `S` is what a received snapshot's
 /// state is held in.
-pub struct RaftCore<S = Spool> {
+pub struct RaftCore<S = Arrived> {
     pub(super) node: RawNode<LogStore>,
     pub(super) settings: RaftSettings,
-    status: RaftStatus,
+    pub(super) status: RaftStatus,
     /// Ticks so far.
     pub(super) now: u64,
     pub(super) proposals: Proposals,
@@ -65,6 +64,11 @@ pub struct RaftCore<S = Spool> {
     pub(super) campaign_soon: bool,
     pub(super) installing: Installing<S>,
     pub(super) sent: Sent,
+    pub(super) failed_snapshots: BTreeMap<u64, FailedSnapshot>,
+    /// When a member's answer to a heartbeat came for the last time.
+    pub(super) answered: BTreeMap<u64, u64>,
+    /// The last entries that came found no room.
+    pub(super) swamped: bool,
     /// Appends that the WAL has, in order.
     pub(super) appending: VecDeque<Appending>,
     /// Last indexes of the batches that are being applied, in order.
@@ -135,6 +139,9 @@ impl<S> RaftCore<S> {
             campaign_soon: false,
             installing: Installing::default(),
             sent: Sent::new(),
+            failed_snapshots: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            swamped: false,
             appending: VecDeque::new(),
             applying: VecDeque::new(),
             held: Vec::new(),
@@ -144,14 +151,6 @@ impl<S> RaftCore<S> {
             applied: settings.applied,
             settings,
         })
-    }
-
-    /// Index and term of every entry of the log that is not compacted.
-    #[cfg(feature = "sim")]
-    pub(super) fn log_terms(&self) -> Vec<(u64, u64)> {
-        let log = &self.node.raft.raft_log;
-        let entries = log.first_index()..=log.last_index();
-        entries.filter_map(|index| Some((index, log.term(index).ok()?))).collect()
     }
 
     /// A configuration without joint consensus.
@@ -176,7 +175,7 @@ impl<S> RaftCore<S> {
     pub fn propose(&mut self, proposals: impl IntoIterator<Item = Propose>) {
         for Propose { id, data, reply } in proposals {
             let entry = Entry { data, ..Entry::default() };
-            self.proposals.add(id, entry, reply, self.now);
+            self.proposals.add(id, entry, reply, self.when_proposed());
         }
     }
 
@@ -190,17 +189,12 @@ impl<S> RaftCore<S> {
     fn change_members(&mut self, ProposeMembers { id, change, reply }: ProposeMembers) {
         let mut entry = Entry { data: change.encode_to_vec().into(), ..Entry::default() };
         entry.set_entry_type(EntryType::EntryConfChange);
-        self.proposals.add(id, entry, reply, self.now);
+        self.proposals.add(id, entry, reply, self.when_proposed());
     }
 
-    fn progress(&self, reply: oneshot::Sender<Result<Vec<(u64, u64)>, Error>>) {
-        let raft = &self.node.raft;
-        let others = raft.prs().iter().filter(|(id, _)| **id != self.settings.member_id);
-        let answer = match raft.state {
-            StateRole::Leader => Ok(others.map(|(id, pr)| (*id, pr.matched)).collect()),
-            _ => Err(Error::NotLeader),
-        };
-        let _ = reply.send(answer);
+    /// Now, and whether there is a leader now.
+    fn when_proposed(&self) -> (u64, bool) {
+        (self.now, self.node.raft.leader_id != raft::INVALID_ID)
     }
 
     /// Takes what comes from other members.
@@ -210,8 +204,8 @@ impl<S> RaftCore<S> {
                 RaftInbound::Step(messages) => {
                     messages.into_iter().for_each(|message| self.step(message, effects));
                 }
-                RaftInbound::Snapshot { message, spool } => {
-                    self.snapshot_arrived(message, spool, effects);
+                RaftInbound::Snapshot { message, state, hold } => {
+                    self.snapshot_arrived(message, (state, hold), effects);
                 }
                 RaftInbound::Unreachable(id) => self.node.report_unreachable(id),
                 RaftInbound::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
@@ -246,6 +240,8 @@ impl<S> RaftCore<S> {
                 tracing::info!("cannot take the leadership over now");
             }
             MessageType::MsgTimeoutNow => self.take_over(message, self.now),
+            MessageType::MsgHeartbeatResponse => self.step_heartbeat_response(message),
+            MessageType::MsgAppend if self.has_no_room_for(&message) => {}
             // What raft refuses is as good as lost.
             _ => drop(self.node.step(message)),
         }
@@ -280,14 +276,8 @@ impl<S> RaftCore<S> {
         self.update_status(effects);
         self.answer_transfers();
         coalesce(&mut self.outgoing);
-        self.note_snapshots_sent();
+        note_snapshots(&mut self.sent, &self.outgoing);
         effects.messages.append(&mut self.outgoing);
-    }
-
-    fn note_snapshots_sent(&mut self) {
-        let messages = std::mem::take(&mut self.outgoing);
-        self.note_snapshots(&messages);
-        self.outgoing = messages;
     }
 
     fn campaign_if_alone(&mut self) {
@@ -438,47 +428,6 @@ impl<S> RaftCore<S> {
         }
         self.applied = self.applied.max(index);
         self.tell_applied();
-    }
-
-    fn update_status(&mut self, effects: &mut Effects<S>) {
-        let raft = &self.node.raft;
-        let members = raft.prs().conf();
-        let mut next = RaftStatus {
-            leader: raft.leader_id,
-            is_leader: raft.state == StateRole::Leader,
-            is_learner: !raft.promotable(),
-            term: raft.term,
-            committed: raft.raft_log.committed,
-            applied: self.applied,
-            voters: members.voters().ids().len() as u64,
-            learners: members.learners().len() as u64,
-            slow_read_indexes: self.reads.slow(),
-            ..self.status
-        };
-        if next.leader != self.status.leader {
-            log_leader(self.settings.member_id, self.status.leader, next.leader, next.term);
-        }
-        if next.leader != self.status.leader && next.leader != raft::INVALID_ID {
-            next.leader_changes += 1;
-            self.elected = self.now;
-        }
-        if next != self.status {
-            self.status = next.clone();
-            effects.status = Some(next);
-        }
-    }
-
-    /// Entries held in memory.
-    #[cfg(test)]
-    pub(super) fn log_entries(&self) -> u64 {
-        self.node.raft.raft_log.last_index() + 1 - self.node.store().first()
-    }
-}
-
-fn log_leader(own: u64, before: u64, leader: u64, term: u64) {
-    match leader {
-        raft::INVALID_ID => tracing::info!("{own:x} lost leader {before:x} at term {term}"),
-        leader => tracing::info!("{own:x} elected leader {leader:x} at term {term}"),
     }
 }
 

@@ -2,11 +2,15 @@
 //! trusts its messages and panics on some that a stale, damaged or forgetful
 //! member could send.
 
+use bytes::Bytes;
+use castd_proto::castdpb::Request;
+use prost::Message as _;
 use raft::eraftpb::{ConfChange, Entry, EntryType, Message, MessageType, Snapshot};
 use raft::{Raft, Storage};
 use raft_proto::eraftpb::ConfState;
 
 use super::log_store::LogStore;
+use crate::apply_loop::{conf_change, member_change};
 
 /// What to do with a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,17 +112,32 @@ fn judge_response(raft: &Raft<LogStore>, message: &Message) -> Verdict {
     pass_if(message.reject || !beyond, "it acknowledges entries that were never sent")
 }
 
+/// What another member proposes must be something that every member can apply: once
+/// it is in the log, it is too late to refuse it.
 fn judge_proposal(entries: &[Entry]) -> Verdict {
-    let fine = |entry: &Entry| match entry.entry_type() {
-        EntryType::EntryNormal => !entry.data.is_empty(),
-        EntryType::EntryConfChange => is_conf_change(&entry.data),
-        EntryType::EntryConfChangeV2 => false,
+    let fine = |entry: &Entry| match EntryType::try_from(entry.entry_type) {
+        Ok(EntryType::EntryNormal) => is_request(&entry.data),
+        Ok(EntryType::EntryConfChange) => is_member_change(&entry.data),
+        Ok(EntryType::EntryConfChangeV2) | Err(_) => false,
     };
-    pass_if(!entries.is_empty() && entries.iter().all(fine), "there is nothing to propose in it")
+    let all_fine = !entries.is_empty() && entries.iter().all(fine);
+    pass_if(all_fine, "what it proposes is nothing that this member could apply")
 }
 
-fn is_conf_change(data: &[u8]) -> bool {
-    <ConfChange as prost::Message>::decode(data).is_ok()
+/// Whether it is an operation. Its keys and values are not copied for that.
+fn is_request(data: &Bytes) -> bool {
+    Request::decode(data.clone()).is_ok_and(|request| request.op.is_some())
+}
+
+/// Whether it is a change of the membership, and raft is told the same of it as the
+/// list of members.
+fn is_member_change(data: &Bytes) -> bool {
+    let Ok((wish, change)) = member_change(data) else { return false };
+    let same = |step: ConfChange| {
+        (step.node_id, step.change_type) == (wish.node_id, wish.change_type)
+            && step.node_id != raft::INVALID_ID
+    };
+    conf_change(&change).is_ok_and(same)
 }
 
 /// Whether what was recovered can be a member's log; raft would panic.
@@ -141,4 +160,181 @@ pub(super) fn check_recovered(store: &LogStore, applied: u64) -> Result<(), raft
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use castd_proto::castdpb::MemberChange;
+    use castd_proto::castdpb::member_change::Kind;
+    use castd_proto::castdpb::request::Op;
+    use castd_proto::etcdserverpb::PutRequest;
+    use proptest::prelude::*;
+    use raft::eraftpb::HardState;
+
+    use super::super::{Effects, RaftCompletion, RaftCore, RaftInbound, RaftSettings};
+    use super::*;
+    use crate::apply_loop::{ApplyCore, Committed};
+    use crate::cluster::{ClusterState, MemberInfo};
+
+    const ME: u64 = 7;
+    const PEER: u64 = 8;
+
+    fn put(key: Bytes) -> Entry {
+        let op = Some(Op::Put(PutRequest { key, ..PutRequest::default() }));
+        normal(Request { op, ..Request::default() }.encode_to_vec())
+    }
+
+    fn normal(data: Vec<u8>) -> Entry {
+        Entry { data: data.into(), ..Entry::default() }
+    }
+
+    fn wish(change: &MemberChange) -> ConfChange {
+        let mut wish = conf_change(&MemberChange { kind: 0, ..change.clone() }).unwrap();
+        wish.context = change.encode_to_vec().into();
+        wish
+    }
+
+    fn change(wish: &ConfChange) -> Entry {
+        let entry_type = EntryType::EntryConfChange.into();
+        Entry { entry_type, ..normal(wish.encode_to_vec()) }
+    }
+
+    fn learner(member_id: u64) -> MemberChange {
+        let peer_urls = vec![format!("http://{member_id}")];
+        MemberChange { member_id, peer_urls, is_learner: true, ..MemberChange::default() }
+    }
+
+    #[test]
+    fn only_what_can_be_applied_may_be_proposed() {
+        let passes = |entry: Entry| judge_proposal(&[entry]) == Pass;
+        assert!(passes(put("k".into())));
+        assert!(passes(change(&wish(&learner(9)))));
+        let remove = MemberChange { kind: Kind::Remove.into(), ..learner(9) };
+        assert!(passes(change(&conf_change(&remove).unwrap())));
+        for (entry, what) in [
+            (normal(vec![]), "nothing"),
+            (normal(vec![0xff; 3]), "no message"),
+            (normal(vec![0xf2, 0x3f, 0]), "an operation of a newer version"),
+            (Entry { entry_type: 7, ..put("k".into()) }, "an entry of a newer version"),
+            (Entry { entry_type: 2, ..change(&wish(&learner(9))) }, "a joint change"),
+            (change(&ConfChange { node_id: 9, ..ConfChange::default() }), "no member"),
+            (change(&ConfChange { context: vec![0xff].into(), ..wish(&learner(9)) }), "noise"),
+            (change(&wish(&MemberChange { kind: 3, ..learner(9) })), "a newer kind of change"),
+            (change(&wish(&learner(0))), "the member that is none"),
+            (change(&ConfChange { node_id: 5, ..wish(&learner(9)) }), "another node"),
+            (change(&ConfChange { change_type: 1, ..wish(&learner(9)) }), "another change"),
+        ] {
+            assert!(!passes(entry.clone()), "{what}: {entry:?}");
+            let both = judge_proposal(&[put("k".into()), entry]);
+            assert!(matches!(both, Drop(_)), "{what}, behind another one");
+        }
+        assert!(matches!(judge_proposal(&[]), Drop(_)));
+    }
+
+    /// The only voter of a cluster, which leads it.
+    fn leader() -> (RaftCore<()>, ApplyCore) {
+        let conf = RaftCore::<()>::conf_state(vec![ME], Vec::new());
+        let log = LogStore::new((0, 0), HardState::default(), conf, Vec::new());
+        let settings = RaftSettings {
+            member_id: ME,
+            election_ticks: 10,
+            pre_vote: true,
+            campaign_at_once: true,
+            snapshot_count: 100,
+            catchup_entries: 50,
+            applied: 0,
+            run: 1,
+            request_timeout_ticks: 50,
+            read_retry_ticks: 5,
+            backlog_bytes_max: 1 << 20,
+            seed: 1,
+        };
+        let member = MemberInfo { id: ME, ..MemberInfo::default() };
+        let cluster = ClusterState { members: [(ME, member)].into(), ..ClusterState::default() };
+        (RaftCore::new(settings, log).unwrap(), ApplyCore::new(cluster))
+    }
+
+    /// Lets happen what follows, as the disk and the other actors do; the entries that
+    /// were applied. Fails where a member would end.
+    fn settle(core: &mut RaftCore<()>, apply: &mut ApplyCore) -> Vec<Entry> {
+        let mut applied = Vec::new();
+        loop {
+            let mut effects = Effects::default();
+            core.process(&mut effects);
+            let mut next = Effects::default();
+            assert_eq!(effects.fatal, None);
+            let rests = effects.appends.is_empty() && effects.committed.is_empty();
+            if let Some(last) = effects.appends.last() {
+                core.complete(RaftCompletion::Persisted { ready: last.ready_number }, &mut next);
+            }
+            for Committed { entries } in effects.committed {
+                let index = entries.last().unwrap().entry.index;
+                applied.extend(entries.iter().map(|committed| committed.entry.clone()));
+                let plan = apply.plan(vec![Committed { entries }]).expect("it can be applied");
+                let changes = plan.unwrap().conf_changes;
+                core.complete(RaftCompletion::ConfChanges(changes), &mut next);
+                core.complete(RaftCompletion::Applied { index }, &mut next);
+            }
+            assert_eq!(next.fatal, None);
+            if rests {
+                return applied;
+            }
+        }
+    }
+
+    /// Entries from nonsense to what is almost right.
+    fn entry() -> impl Strategy<Value = Entry> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+        let id = || prop_oneof![0u64..4, Just(ME), any::<u64>()];
+        let member_change = (0i32..4, id(), any::<bool>(), 0u32..3).prop_map(
+            |(kind, member_id, is_learner, max_learners)| MemberChange {
+                kind,
+                is_learner,
+                max_learners,
+                ..learner(member_id)
+            },
+        );
+        let whole = member_change.clone().prop_map(|change_| change(&wish(&change_)));
+        let skewed = (member_change, id(), -1i32..4).prop_map(|(change_, node_id, change_type)| {
+            change(&ConfChange { node_id, change_type, ..wish(&change_) })
+        });
+        let context = (bytes(), id()).prop_map(|(context, node_id)| {
+            change(&ConfChange { context: context.into(), node_id, ..ConfChange::default() })
+        });
+        let typed =
+            (bytes(), -1i32..4).prop_map(|(data, entry_type)| Entry { entry_type, ..normal(data) });
+        let cut =
+            (bytes(), any::<prop::sample::Index>(), any::<u8>()).prop_map(|(key, at, byte)| {
+                let mut data = put(key.into()).data.to_vec();
+                let at = at.index(data.len());
+                data[at] = byte;
+                normal(data)
+            });
+        let right = bytes().prop_map(|key| put(key.into()));
+        prop_oneof![bytes().prop_map(normal), right, whole, skewed, context, typed, cut]
+    }
+
+    proptest! {
+        /// Whatever another member proposes, nothing gets into the log that ends those
+        /// who apply it.
+        #[test]
+        fn no_proposal_of_another_member_ends_this_one(
+            proposals in prop::collection::vec(prop::collection::vec(entry(), 0..3), 1..20),
+        ) {
+            let (mut core, mut apply) = leader();
+            settle(&mut core, &mut apply);
+            for entries in proposals {
+                let kind = MessageType::MsgPropose.into();
+                let propose =
+                    Message { msg_type: kind, from: PEER, to: ME, entries, ..Message::default() };
+                let mut effects = Effects::default();
+                core.inbound(vec![RaftInbound::Step(vec![propose])], &mut effects);
+                prop_assert_eq!(effects.fatal, None);
+                for entry in settle(&mut core, &mut apply) {
+                    let fine = entry.data.is_empty() || judge_proposal(&[entry]) == Pass;
+                    prop_assert!(fine, "it is in the log");
+                }
+            }
+        }
+    }
 }

@@ -49,6 +49,7 @@ impl<S> RaftCore<S> {
     pub fn tick(&mut self) {
         self.now += 1;
         self.watch_disk();
+        self.report_failed_snapshots();
         self.hurry_first_election();
         let is_leader = self.node.raft.state == StateRole::Leader;
         if is_leader {
@@ -108,8 +109,12 @@ impl<S> RaftCore<S> {
         unsaved || self.installing.is_busy() || self.disk_lag() >= self.election_ticks()
     }
 
-    /// Ticks since the oldest append that is not durable yet was sent.
+    /// Ticks since the oldest append that is not durable yet was sent. What waits for a
+    /// snapshot does not wait for the disk.
     fn disk_lag(&self) -> u64 {
+        if self.installing.holds_appends() {
+            return 0;
+        }
         self.appending.front().map_or(0, |append| self.now - append.since)
     }
 

@@ -84,6 +84,16 @@ impl LogStore {
         self.bytes
     }
 
+    /// Bytes of the entries held behind `index`.
+    pub fn bytes_behind(&self, index: u64) -> u64 {
+        let before = index.saturating_sub(self.base.0) as usize;
+        if before >= self.entries.len() {
+            return 0;
+        }
+        // What lies before is mostly the smaller part, or there is little at all.
+        self.bytes - self.entries.range(..before).map(entry_bytes).sum::<u64>()
+    }
+
     /// Index of the first entry held.
     pub fn first(&self) -> u64 {
         self.base.0 + 1

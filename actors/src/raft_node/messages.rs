@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::mvcc::Reply;
 use crate::shared::Error;
-use crate::snapshot::Spool;
+use crate::snapshot::Arrived;
 
 /// A message from the faces or from other actors that want something.
 #[derive(Debug)]
@@ -36,15 +36,17 @@ pub enum RaftMessage {
 /// state; tests and simulations carry theirs in memory.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "a mailbox of a few hundred holds them")]
-pub enum RaftInbound<S = Spool> {
+pub enum RaftInbound<S = Arrived> {
     /// Messages for raft, in the order of their lane.
     Step(Vec<Message>),
-    /// A snapshot message whose state is on this member's disk already.
+    /// A snapshot message whose state is in this member's memory already.
     Snapshot {
         /// raft's message; its snapshot carries no data.
         message: Message,
         /// The state.
-        spool: S,
+        state: S,
+        /// Let go of when the sender may go on.
+        hold: SnapshotHold,
     },
     /// Messages to this member are being lost.
     Unreachable(u64),
@@ -55,6 +57,21 @@ pub enum RaftInbound<S = Spool> {
         /// Whether it arrived.
         arrived: bool,
     },
+}
+
+/// Kept until a snapshot that came is in force and durable, or turns out to be of no use.
+/// The sender's call lasts as long, so its raft sends nothing else in vain meanwhile.
+#[derive(Debug)]
+pub struct SnapshotHold {
+    _released: oneshot::Sender<()>,
+}
+
+impl SnapshotHold {
+    /// A hold, and what ends (with an error, that says nothing) when it is let go of.
+    pub fn new() -> (Self, oneshot::Receiver<()>) {
+        let (released, release) = oneshot::channel();
+        (Self { _released: released }, release)
+    }
 }
 
 /// A proposal that changes the membership.

@@ -21,9 +21,11 @@ mod messages;
 mod metrics;
 mod proposals;
 mod reads;
+mod restraint;
 mod settings;
 #[cfg(test)]
 mod sim;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ pub use core::{APPEND_WINDOW, COMMIT_WINDOW, RaftCore};
 pub use log_store::LogStore;
 pub use messages::{
     Propose, ProposeMembers, RaftCompletion, RaftInbound, RaftMessage, RaftStatus, ReadReply,
+    SnapshotHold,
 };
 pub use metrics::RaftMetrics;
 pub use settings::{Accepted, Effects, RaftSettings};

@@ -27,6 +27,8 @@ pub(super) const UNCOMMITTED_BYTES_MAX: u64 = 512 << 20;
 struct Waiting {
     reply: Reply,
     since: u64,
+    /// There was a leader when it came.
+    led: bool,
     stage: Stage,
 }
 
@@ -46,7 +48,8 @@ pub(super) enum Stage {
 pub(super) struct Expired {
     pub(super) reply: Reply,
     pub(super) since: u64,
-    /// Whether raft took it: if not, it is certain never to be applied.
+    /// Whether there was a leader for it: etcd's raft takes a proposal then, also when the
+    /// link to the leader is about to be found broken, and its client hears of a timeout.
     pub(super) proposed: bool,
 }
 
@@ -85,10 +88,11 @@ impl Proposals {
         }
     }
 
-    /// Takes a proposal of this member; it waits until [`Self::unpark`].
-    pub(super) fn add(&mut self, id: u64, mut entry: Entry, reply: Reply, now: u64) {
+    /// Takes a proposal of this member; it waits until [`Self::unpark`]. `led` says whether
+    /// there is a leader.
+    pub(super) fn add(&mut self, id: u64, mut entry: Entry, reply: Reply, (now, led): (u64, bool)) {
         entry.context = self.context(id);
-        self.waiting.insert(id, Waiting { reply, since: now, stage: Stage::Parked });
+        self.waiting.insert(id, Waiting { reply, since: now, led, stage: Stage::Parked });
         self.park(Parked { entry, since: now, foreign: false });
     }
 
@@ -190,8 +194,8 @@ impl Proposals {
         let mut ids: Vec<(u64, u64)> = fitting.map(|(id, waiting)| (waiting.since, *id)).collect();
         ids.sort_unstable();
         let taken = ids.into_iter().filter_map(|(since, id)| {
-            let Waiting { reply, stage, .. } = self.waiting.remove(&id)?;
-            Some(Expired { reply, since, proposed: stage != Stage::Parked })
+            let Waiting { reply, stage, led, .. } = self.waiting.remove(&id)?;
+            Some(Expired { reply, since, proposed: led || stage != Stage::Parked })
         });
         taken.collect()
     }

@@ -4,7 +4,7 @@ use raft::eraftpb::Message;
 
 use super::messages::RaftStatus;
 use crate::apply_loop::Committed;
-use crate::snapshot::Spool;
+use crate::snapshot::Arrived;
 use crate::wal_writer::{Append, SnapshotMarker};
 
 /// How raft is to behave. Times are in ticks, which are heartbeat intervals.
@@ -29,6 +29,9 @@ pub struct RaftSettings {
     pub run: u64,
     /// Ticks after which a proposal or a read without an outcome is given up.
     pub request_timeout_ticks: u64,
+    /// Bytes of entries that may wait for this member's disk and store. Beyond them it takes
+    /// no more from the leader for now.
+    pub backlog_bytes_max: u64,
     /// Ticks after which a read index that nobody confirmed is asked for again.
     pub read_retry_ticks: u64,
     /// Chooses the election timeouts; members should not share one.
@@ -37,7 +40,7 @@ pub struct RaftSettings {
 
 /// What has to be done after a step.
 #[derive(Debug)]
-pub struct Effects<S = Spool> {
+pub struct Effects<S = Arrived> {
     /// For the WAL, before the appends: the log goes on behind a snapshot.
     pub marker: Option<SnapshotMarker>,
     /// For the WAL, in order.

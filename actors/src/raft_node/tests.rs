@@ -25,6 +25,7 @@ fn settings(applied: u64) -> RaftSettings {
         applied,
         run: 1,
         request_timeout_ticks: 50,
+        backlog_bytes_max: 1 << 20,
         read_retry_ticks: 5,
         seed: 1,
     }

@@ -1,16 +1,19 @@
 //! What the actors share: mailboxes, supervision, the error table, published
 //! snapshots, file operations. Nothing here makes a decision about data.
 
+mod beats;
 mod clock;
 pub mod codec;
 pub(crate) mod disk;
 mod error;
 mod mailbox;
 mod planted;
+mod priority;
 mod published;
 mod supervise;
 mod waiting;
 
+pub use beats::{Beat, beats};
 pub use clock::Clock;
 pub use error::{Code, Error};
 pub use mailbox::{
@@ -19,6 +22,7 @@ pub use mailbox::{
 #[cfg(feature = "planted")]
 pub use planted::plant;
 pub use planted::{Planted, is_planted};
+pub(crate) use priority::lower_priority;
 pub use published::Published;
 pub use supervise::{FatalReport, fail_stop, panic_text, spawn_thread};
 pub use waiting::Waiting;

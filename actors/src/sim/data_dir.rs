@@ -81,10 +81,6 @@ impl DataDir for SimDir {
         let volumes = PlainVolumes(place.clone());
         Ok(Box::new(VolumeStore::open(place, Box::new(volumes), LIMITS)?))
     }
-
-    fn remove_leftovers(&self) {
-        // Snapshots that come are in memory.
-    }
 }
 
 fn at_once(pool: Pool) -> Result<Box<dyn Keeper>, WalError> {

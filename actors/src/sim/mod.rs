@@ -8,7 +8,6 @@
 mod data_dir;
 mod disk;
 mod inode;
-mod spool;
 mod volumes;
 
 #[cfg(test)]

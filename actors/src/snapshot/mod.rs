@@ -1,14 +1,14 @@
 //! Snapshots on their way between members: a view as a stream of bytes, and
-//! such a stream on the receiver's disk.
+//! such a stream as a state again.
 //!
-//! Owns the format of the stream and the file it waits in. An [`Exporter`] asks
-//! Mvcc for a view and the [`Export`] cuts it into pieces; a [`SpoolWriter`]
-//! puts the pieces together on the receiver's disk and checks every byte as it
-//! comes; the [`Spool`] is what can be installed. Never decides who gets a
-//! snapshot or when one is installed, and never keeps one beyond this run.
+//! Owns the format of the stream. An [`Exporter`] asks Mvcc for a view and the
+//! [`Export`] cuts it into pieces; an [`Arriving`] checks every byte as it comes
+//! and builds the state from it, and an [`Arrived`] is what can be installed.
+//! Never decides who gets a snapshot or when one is installed, and never writes
+//! one to disk: it is durable when the checkpointer has sealed it.
 
+mod arrival;
 mod export;
-mod spool;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -16,8 +16,6 @@ mod tests;
 #[cfg(test)]
 pub(crate) use tests::through_a_stream;
 
+pub use arrival::{Arrived, Arriving};
 pub use export::{Export, Exporter};
-#[cfg(any(test, feature = "sim"))]
-pub(crate) use spool::SpoolFile;
-pub use spool::{Spool, SpoolWriter, remove_leftovers};
 pub use stream::{SnapshotError, fuzz_stream};

@@ -12,6 +12,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::arrival::Arriving;
 use crate::mvcc::{Block, Revision, StoreMeta};
 use crate::shared::codec::CodecError;
 
@@ -57,14 +58,6 @@ pub enum SnapshotError {
     NewerFormat {
         /// The stream's format.
         found: u8,
-    },
-    /// The file that the stream waits in cannot be read or written.
-    #[error("snapshot file {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: std::path::PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
     },
 }
 
@@ -204,12 +197,12 @@ impl Decoder {
     /// Takes the next bytes in and gives everything that they complete to `take`.
     ///
     /// # Errors
-    /// When the stream is not one that a sender would make, or `take` refuses;
-    /// the decoder is then of no further use.
+    /// When the stream is not one that a sender would make; the decoder is then of no
+    /// further use.
     pub(super) fn push(
         &mut self,
         mut bytes: &[u8],
-        take: &mut impl FnMut(Item) -> Result<(), SnapshotError>,
+        take: &mut impl FnMut(Item),
     ) -> Result<(), SnapshotError> {
         loop {
             let missing = self.needed() - self.pending.len();
@@ -226,7 +219,7 @@ impl Decoder {
                 };
             }
             if let Some(item) = self.complete()? {
-                take(item)?;
+                take(item);
             }
         }
     }
@@ -353,12 +346,7 @@ pub fn fuzz_stream(data: &[u8]) {
 }
 
 fn read_in_pieces(stream: &[u8], piece_bytes: usize) -> Result<(), SnapshotError> {
-    let mut decoder = Decoder::default();
-    let mut loading = super::spool::Loading::default();
-    for piece in stream.chunks(piece_bytes) {
-        decoder.push(piece, &mut |item| loading.take(item))?;
-    }
-    decoder.finish()?;
-    drop(loading.finish());
-    Ok(())
+    let mut arriving = Arriving::default();
+    stream.chunks(piece_bytes).try_for_each(|piece| arriving.take(piece))?;
+    arriving.finish().map(drop)
 }

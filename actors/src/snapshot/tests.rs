@@ -1,7 +1,6 @@
 //! Streams as they should be, cut anywhere, and as they should not be.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -99,33 +98,17 @@ fn stream(store: &Store) -> Vec<u8> {
 
 /// What another member has when it has received this store.
 pub(crate) fn through_a_stream(store: &Store) -> Store {
-    let dir = tempfile::tempdir().unwrap();
-    let spool = receive(dir.path(), export(store).into_pieces(700)).unwrap();
-    spool.load().unwrap().0
+    receive(export(store).into_pieces(700)).unwrap().into_state().0
 }
 
-fn receive(dir: &Path, pieces: impl Iterator<Item = Bytes>) -> Result<Spool, SnapshotError> {
-    receive_into(SpoolWriter::create(dir).unwrap(), pieces)
+fn receive(mut pieces: impl Iterator<Item = Bytes>) -> Result<Arrived, SnapshotError> {
+    let mut arriving = Arriving::default();
+    pieces.try_for_each(|piece| arriving.take(&piece))?;
+    arriving.finish()
 }
 
-fn receive_into(
-    mut writer: SpoolWriter,
-    pieces: impl Iterator<Item = Bytes>,
-) -> Result<Spool, SnapshotError> {
-    for piece in pieces {
-        if let Err(error) = writer.write(&piece) {
-            return Err(error.downcast().expect("a temporary directory takes what it is given"));
-        }
-    }
-    writer.finish()
-}
-
-fn receive_bytes(dir: &Path, stream: &[u8]) -> Result<Spool, SnapshotError> {
-    receive(dir, stream.chunks(1000).map(Bytes::copy_from_slice))
-}
-
-fn files(dir: &Path) -> usize {
-    std::fs::read_dir(dir).unwrap().count()
+fn receive_bytes(stream: &[u8]) -> Result<Arrived, SnapshotError> {
+    receive(stream.chunks(1000).map(Bytes::copy_from_slice))
 }
 
 proptest! {
@@ -135,7 +118,6 @@ proptest! {
         steps in prop::collection::vec(step(), 0..150),
         piece_bytes in 1usize..5000,
     ) {
-        let dir = tempfile::tempdir().unwrap();
         let source = filled(&steps);
         let sent = export(&source);
         prop_assert_eq!((sent.index(), sent.term()), (77, 4));
@@ -144,14 +126,11 @@ proptest! {
         let (last, whole) = pieces.split_last().unwrap();
         prop_assert!(whole.iter().all(|piece| piece.len() == piece_bytes));
         prop_assert!(!last.is_empty() && last.len() <= piece_bytes);
-        let in_memory = receive_into(SpoolWriter::in_memory(), pieces.iter().cloned()).unwrap();
-        let spool = receive(dir.path(), pieces.into_iter()).unwrap();
-        let same = stream(&in_memory.load().unwrap().0) == stream(&spool.load().unwrap().0);
-        prop_assert!(same && in_memory.meta() == spool.meta());
-        prop_assert_eq!((spool.index(), spool.term(), spool.meta().cluster_id), (77, 4, 9));
+        let arrived = receive(pieces.into_iter()).unwrap();
+        prop_assert_eq!((arrived.index(), arrived.term()), (77, 4));
 
-        let (mut loaded, meta) = spool.load().unwrap();
-        prop_assert_eq!(&meta, spool.meta());
+        let (mut loaded, meta) = arrived.into_state();
+        prop_assert_eq!((meta.cluster_id, meta.cluster), (9, cluster()));
         prop_assert_eq!(loaded.lease_meta(), source.lease_meta());
         for (id, lease) in source.leases().iter() {
             prop_assert_eq!(Some(lease), loaded.leases().get(id));
@@ -175,8 +154,6 @@ proptest! {
         let deletions = view(&loaded).records_from(Revision::ZERO).filter(Record::is_tombstone)
             .filter(|record| record.revision.main < compacted).count();
         prop_assert_eq!(deletions, 0);
-        drop(spool);
-        prop_assert_eq!(files(dir.path()), 0);
     }
 
     #[test]
@@ -225,27 +202,24 @@ fn example() -> Vec<u8> {
 
 #[test]
 fn every_flipped_bit_and_every_cut_is_found() {
-    let dir = tempfile::tempdir().unwrap();
     let stream = example();
-    receive_bytes(dir.path(), &stream).unwrap();
+    receive_bytes(&stream).unwrap();
     for bit in 0..stream.len() * 8 {
         let mut flipped = stream.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        receive_bytes(dir.path(), &flipped).expect_err("a bit is wrong");
+        receive_bytes(&flipped).expect_err("a bit is wrong");
     }
     for length in 0..stream.len() {
-        let error = receive_bytes(dir.path(), &stream[..length]).unwrap_err();
+        let error = receive_bytes(&stream[..length]).unwrap_err();
         assert!(matches!(error, SnapshotError::CutShort { .. }), "{length} bytes: {error}");
     }
-    assert_eq!(files(dir.path()), 0, "nothing is left of what was refused");
 }
 
 #[test]
 fn bytes_behind_the_end_and_missing_frames_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
     let mut longer = example();
     longer.push(0);
-    let error = receive_bytes(dir.path(), &longer).unwrap_err();
+    let error = receive_bytes(&longer).unwrap_err();
     assert!(error.to_string().contains("follow the end"), "{error}");
     let steps = [Step::Put(1, 70_000, false), Step::Batch, Step::Put(2, 70_000, false)];
     let stream = stream(&filled(&steps));
@@ -254,40 +228,14 @@ fn bytes_behind_the_end_and_missing_frames_are_refused() {
     for frame in frames {
         let mut shorter = stream.clone();
         shorter.drain(frame);
-        receive_bytes(dir.path(), &shorter).expect_err("a frame is missing");
+        receive_bytes(&shorter).expect_err("a frame is missing");
     }
 }
 
 #[test]
 fn a_newer_format_is_refused_as_such() {
-    let dir = tempfile::tempdir().unwrap();
     let mut stream = example();
     stream[8] = 2;
-    let error = receive_bytes(dir.path(), &stream).unwrap_err();
+    let error = receive_bytes(&stream).unwrap_err();
     assert!(matches!(error, SnapshotError::NewerFormat { found: 2 }), "{error}");
-}
-
-#[test]
-fn a_file_that_changed_on_disk_is_not_loaded() {
-    let dir = tempfile::tempdir().unwrap();
-    let spool = receive_bytes(dir.path(), &example()).unwrap();
-    let mut bytes = std::fs::read(spool.path()).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(spool.path(), &bytes).unwrap();
-    assert!(matches!(spool.load(), Err(SnapshotError::Damaged { .. })));
-    std::fs::write(spool.path(), &bytes[..middle]).unwrap();
-    assert!(matches!(spool.load(), Err(SnapshotError::CutShort { .. })));
-}
-
-#[test]
-fn what_an_earlier_run_left_is_removed() {
-    let dir = tempfile::tempdir().unwrap();
-    std::mem::forget(SpoolWriter::create(dir.path()).unwrap());
-    let mine = SpoolWriter::create(dir.path()).unwrap();
-    drop(mine);
-    std::fs::write(dir.path().join("manifest"), b"m").unwrap();
-    assert_eq!(files(dir.path()), 2);
-    remove_leftovers(dir.path());
-    assert_eq!(files(dir.path()), 1, "what is not a snapshot stays");
 }

@@ -2,16 +2,15 @@
 
 use super::run;
 use crate::config::Url;
-use std::io;
 use std::net::SocketAddr;
 
-fn resolve(url: &Url) -> io::Result<SocketAddr> {
+fn address(url: &Url) -> Result<SocketAddr, String> {
     match url.host() {
         "a.example" | "b.example" => Ok(([10, 0, 0, 1], url.port().unwrap()).into()),
         host => host
             .parse()
             .map(|ip| SocketAddr::new(ip, url.port().unwrap()))
-            .map_err(|_| io::Error::from(io::ErrorKind::NotFound)),
+            .map_err(|_| "no such host".to_owned()),
     }
 }
 
@@ -31,7 +30,7 @@ fn bootstrap_rules() {
         &["--name=x", "--initial-advertise-peer-urls=http://a:1,http://b:2"],
     ];
     for args in ok {
-        assert_eq!(run(args).check_bootstrap_with(&resolve), Ok(()), "{args:?}");
+        assert_eq!(run(args).check_bootstrap(&address), Ok(()), "{args:?}");
     }
     let refused: &[(&[&str], &str)] = &[
         (
@@ -62,12 +61,24 @@ fn bootstrap_rules() {
             &["--initial-cluster=default=http://nowhere:1"],
             "--initial-cluster has default=http://nowhere:1 but missing from \
              --initial-advertise-peer-urls=http://localhost:2380 \
-             (failed to resolve \"http://nowhere:1\" (entity not found))",
+             (failed to resolve \"http://nowhere:1\" (no such host))",
         ),
     ];
     for (args, error) in refused {
-        assert_eq!(run(args).check_bootstrap_with(&resolve), Err((*error).to_owned()), "{args:?}");
+        assert_eq!(run(args).check_bootstrap(&address), Err((*error).to_owned()), "{args:?}");
     }
+}
+
+#[test]
+fn names_are_asked_for_where_texts_differ() {
+    let asked = |args: &[&str]| {
+        run(args).bootstrap_urls().iter().map(|url| url.host().to_owned()).collect::<Vec<_>>()
+    };
+    let advertised = "--initial-advertise-peer-urls=http://a.example:1";
+    assert!(asked(&[advertised, "--initial-cluster=default=http://a.example:1"]).is_empty());
+    assert!(asked(&[advertised, "--initial-cluster=x=http://b.example:1"]).is_empty());
+    let differing = asked(&[advertised, "--initial-cluster=default=http://b.example:1"]);
+    assert_eq!(differing, ["b.example", "a.example"]);
 }
 
 #[test]
@@ -77,7 +88,7 @@ fn a_url_twice_is_refused() {
         "--initial-cluster=default=http://a.example:1,default=http://a.example:1",
     ];
     assert_eq!(
-        run(&args).check_bootstrap_with(&resolve),
+        run(&args).check_bootstrap(&address),
         Err("initial cluster default=http://a.example:1,default=http://a.example:1 has duplicate url".to_owned())
     );
 }

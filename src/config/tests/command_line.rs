@@ -131,9 +131,9 @@ fn urls_are_sorted_and_unique_and_keep_their_parts() {
         "unix:///run/b.sock,HTTP://[::1]:2379, http://127.0.0.1:1,http://127.0.0.1:1",
         "--advertise-client-urls=http://example.com:2379",
     ]);
-    let texts: Vec<&str> = config.listen_client_urls.iter().map(Url::as_str).collect();
+    let texts: Vec<&str> = config.listen.client_urls.iter().map(Url::as_str).collect();
     assert_eq!(texts, ["http://127.0.0.1:1", "http://[::1]:2379", "unix:///run/b.sock"]);
-    let [v4, v6, unix] = &config.listen_client_urls[..] else { panic!("{texts:?}") };
+    let [v4, v6, unix] = &config.listen.client_urls[..] else { panic!("{texts:?}") };
     assert_eq!((v4.host(), v4.port(), v4.socket_path()), ("127.0.0.1", Some(1), None));
     assert_eq!((v6.host(), v6.port()), ("::1", Some(2379)));
     let path = unix.socket_path().unwrap();
@@ -146,8 +146,8 @@ fn urls_are_sorted_and_unique_and_keep_their_parts() {
 #[test]
 fn empty_urls_leave_the_default() {
     let config = run(&["--listen-peer-urls=", "--listen-metrics-urls="]);
-    assert_eq!(config.listen_peer_urls[0].as_str(), "http://localhost:2380");
-    assert!(config.listen_metrics_urls.is_empty());
+    assert_eq!(config.listen.peer_urls[0].as_str(), "http://localhost:2380");
+    assert!(config.listen.metrics_urls.is_empty());
 }
 
 #[test]

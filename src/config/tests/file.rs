@@ -35,12 +35,12 @@ fn keys_have_etcds_forms() {
     assert_eq!((config.name.as_str(), config.data_dir.to_str()), ("x", Some("x.etcd")));
     assert_eq!((config.heartbeat_ms, config.max_txn_ops), (50, 7));
     assert_eq!(config.max_request_bytes, 1_000_000);
-    assert_eq!(config.grpc_keepalive_timeout, Duration::from_secs(10));
+    assert_eq!(config.keepalive.timeout, Duration::from_secs(10));
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(60));
-    assert_eq!(config.listen_client_urls.len(), 2);
+    assert_eq!(config.listen.client_urls.len(), 2);
     assert_eq!(config.advertise_client_urls[0].as_str(), "http://localhost:2379");
     assert_eq!((config.log.level, config.log.outputs), (Level::Debug, vec![Output::Stdout]));
-    assert!(!config.pre_vote && config.socket_reuse_port);
+    assert!(!config.pre_vote && config.listen.reuse_port);
     assert_eq!(config.quota_backend_bytes, None);
     assert_eq!(config.auto_compaction, AutoCompaction::Periodic(Duration::from_secs(3600)));
     assert_eq!(config.initial_cluster.to_string(), "x=http://localhost:2380");

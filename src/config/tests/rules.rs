@@ -217,8 +217,8 @@ fn zero_stands_for_some_defaults() {
     assert_eq!(config.watch_progress_notify_interval, Duration::from_secs(600));
     assert_eq!(config.compaction_sleep_interval, Duration::from_millis(10));
     assert_eq!(config.warning_unary_request_duration, Duration::from_millis(300));
-    assert_eq!(config.grpc_keepalive_interval, Duration::ZERO);
-    assert_eq!(config.grpc_keepalive_timeout, Duration::ZERO);
+    assert_eq!(config.keepalive.interval, Duration::ZERO);
+    assert_eq!(config.keepalive.timeout, Duration::ZERO);
 }
 
 #[test]

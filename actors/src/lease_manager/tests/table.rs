@@ -158,9 +158,129 @@ fn another_state_replaces_everything() {
     assert_eq!((core.len(), core.in_flight()), (2, 0));
     core.revoke_failed(1);
     assert_eq!(core.in_flight(), 0);
-    assert_eq!(core.list(), [1, 40]);
+    assert_eq!(core.list(None, 3), [(13_000, 1), (1_803_000, 40)]);
     assert_eq!(core.keep_alive(40, 2_000), KeepAlive::Checkpointed);
     assert_eq!(core.expired(13_000), [1]);
+}
+
+/// A leader that needs many steps for its promotion, at its beginning.
+fn promoting(leases: impl IntoIterator<Item = (i64, i64, i64)>, step: usize) -> LeaseCore {
+    let settings = LeaseSettings { leases_per_step: step, ..patient() };
+    let mut core = LeaseCore::new(settings, leases, 0);
+    core.lead(Some(1), 0);
+    core
+}
+
+/// The steps that a promotion takes to its end.
+fn promote(core: &mut LeaseCore) -> usize {
+    let mut steps = 0;
+    while core.has_work() {
+        core.step();
+        steps += 1;
+    }
+    steps
+}
+
+#[test]
+fn a_promotion_is_bounded_work_and_no_lease_waits_for_it() {
+    let mut core = promoting((0..1000).map(|id| (id, 10, 0)), 10);
+    assert!(core.has_work());
+    assert_eq!(core.time_to_live(999, 500).map(|left| left.ttl_s), Some(10));
+    assert_eq!(core.keep_alive(999, 5_000), KeepAlive::Renewed(10));
+    core.change(granted(1000, 2), 5_000);
+    core.change(revoked(998), 5_000);
+    let due: Vec<i64> = [1000].into_iter().chain(0..10).collect();
+    assert_eq!(core.expired(11_000), due, "the others come later");
+    assert_eq!(core.keep_alive(500, 11_000), KeepAlive::Renewed(10), "later than it was to end");
+    assert_eq!(promote(&mut core), 100);
+    for id in core.expired(11_000) {
+        assert!((10..16).contains(&id), "{id}");
+    }
+    assert_eq!(core.time_to_live(999, 11_000).map(|left| left.ttl_s), Some(4));
+    assert_eq!(core.time_to_live(500, 11_000).map(|left| left.ttl_s), Some(10));
+}
+
+#[test]
+fn a_promotion_that_is_overtaken_leaves_nothing() {
+    let mut core = promoting((0..100).map(|id| (id, 10, 0)), 10);
+    core.step();
+    core.lead(None, 1_000);
+    assert_eq!(promote(&mut core), 1, "twenty ends were written down");
+    core.lead(Some(5), 20_000);
+    promote(&mut core);
+    assert_eq!(core.expired(30_999), NONE);
+    assert_eq!(core.expired(31_000).len(), 16);
+    core.reset((0..100).map(|id| (id, 10, 0)), 40_000);
+    assert_eq!((core.len(), core.in_flight()), (100, 0));
+    promote(&mut core);
+    assert_eq!(core.expired(50_999), NONE);
+    assert_eq!(core.expired(51_000).len(), 16);
+}
+
+#[test]
+fn a_checkpoint_that_was_on_its_way_is_none_of_the_next_leaders() {
+    let mut core = promoting([(1, 10, 0), (2, 3600, 0)], 1);
+    promote(&mut core);
+    assert_eq!(core.checkpoints(300_000), [(2, 3301)]);
+    assert_eq!(core.keep_alive(2, 300_000), KeepAlive::Checkpointed);
+    core.lead(Some(3), 300_001);
+    assert_eq!(core.keep_alive(2, 300_002), KeepAlive::Renewed(3600));
+    // It comes all the same, before the promotion has come to its lease.
+    core.lead(Some(5), 300_003);
+    core.change(LeaseChange::Remaining { id: 2, remaining_s: 3301 }, 300_004);
+    assert_eq!(core.keep_alive(2, 300_004), KeepAlive::Checkpointed);
+    assert_eq!(core.time_to_live(2, 300_004).map(|left| left.ttl_s), Some(3600));
+    assert_eq!(core.checkpoints(600_002), []);
+    assert_eq!(core.checkpoints(600_003), [(2, 3301)]);
+}
+
+#[test]
+fn leases_are_listed_in_pieces() {
+    let mut core = promoting((1..=5).map(|id| (id, 10 * id, 0)), 2);
+    core.keep_alive(5, 1_000);
+    assert_eq!(core.list(None, 2), [(11_000, 1), (21_000, 2)]);
+    assert_eq!(core.list(Some(2), 2), [(31_000, 3), (41_000, 4)]);
+    assert_eq!(core.list(Some(4), 2), [(51_000, 5)]);
+    assert_eq!(core.list(Some(i64::MAX), 2), []);
+}
+
+proptest! {
+    /// In how many steps a promotion comes changes nothing that can be asked for.
+    #[test]
+    fn the_steps_of_a_promotion_cannot_be_seen(
+        leases in prop::collection::btree_map(0i64..30, (1i64..700, 0i64..400), 0..30),
+        steps in prop::collection::vec((0i64..32, 0u8..7, 1u64..40_000), 1..60),
+        step in 1usize..4,
+    ) {
+        let leases = leases.into_iter().map(|(id, (ttl_s, left_s))| (id, ttl_s, left_s));
+        let leases: Vec<_> = leases.collect();
+        let mut slow = promoting(leases.clone(), step);
+        let mut quick = promoting(leases, usize::MAX);
+        let mut now = 0;
+        for (id, what, later) in steps {
+            now += later;
+            for core in [&mut slow, &mut quick] {
+                match what {
+                    0 => core.change(revoked(id), now),
+                    1 => core.change(LeaseChange::Remaining { id, remaining_s: 0 }, now),
+                    2 => core.change(LeaseChange::Remaining { id, remaining_s: 7 }, now),
+                    3 => core.lead(Some(now), now),
+                    _ => {}
+                }
+            }
+            if what == 4 {
+                prop_assert_eq!(slow.keep_alive(id, now), quick.keep_alive(id, now));
+            }
+            if what == 5 {
+                slow.step();
+            }
+            prop_assert_eq!(slow.time_to_live(id, now), quick.time_to_live(id, now));
+            prop_assert_eq!(slow.list(None, 32), quick.list(None, 32));
+        }
+        promote(&mut slow);
+        prop_assert_eq!(slow.expired(now), quick.expired(now));
+        prop_assert_eq!(slow.checkpoints(now), quick.checkpoints(now));
+    }
 }
 
 proptest! {

@@ -31,6 +31,8 @@ enum Event {
     Continue(usize),
     /// This member applies what there is.
     Apply(usize),
+    /// A client asks how long every lease has.
+    Look(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -46,6 +48,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..MEMBERS).prop_map(Event::Stop),
         2 => (0..MEMBERS).prop_map(Event::Continue),
         4 => (0..MEMBERS).prop_map(Event::Apply),
+        2 => (0..MEMBERS).prop_map(Event::Look),
     ]
 }
 
@@ -71,7 +74,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let settings = LeaseSettings { revokes_in_flight: 4, ..LeaseSettings::default() };
+        // A promotion takes so many beats that everything else comes in its middle.
+        let settings =
+            LeaseSettings { revokes_in_flight: 4, leases_per_step: 1, ..LeaseSettings::default() };
         let member = || Member {
             core: LeaseCore::new(settings, [], 0),
             queue: Renewals::new(RenewalSettings::default()),
@@ -115,6 +120,7 @@ impl World {
     /// A beat of one member's clock.
     fn beat(&mut self, at: usize) {
         self.follow(at);
+        self.members[at].core.step();
         self.members[at].core.tick();
         let leads = self.leads(at);
         for id in self.members[at].core.expired(self.now) {
@@ -133,6 +139,21 @@ impl World {
             self.apply(at);
         }
         self.work(at);
+    }
+
+    /// What the leader says of a lease is not less than what was promised.
+    fn look(&mut self, at: usize) {
+        if !self.leads(at) || self.members[at].stopped {
+            return;
+        }
+        self.follow(at);
+        self.apply(at);
+        for (id, until) in &self.promised {
+            let left = self.members[at].core.time_to_live(*id, self.now);
+            let left_s = left.expect("the log has it").ttl_s;
+            let promised_s = until.saturating_sub(self.now) / 1000;
+            assert!(left_s >= promised_s as i64, "lease {id}: {left_s} s of {promised_s}");
+        }
     }
 
     fn revoke(&mut self, id: i64) {
@@ -268,6 +289,7 @@ impl World {
                     self.apply(at);
                 }
             }
+            Event::Look(at) => self.look(at),
         }
     }
 

@@ -155,7 +155,8 @@ async fn the_urls_of_a_member_are_tried_in_turn() {
 #[actix::test]
 async fn members_of_one_machine_may_talk_over_a_socket_file() {
     let mut b = Side::start(settings(CLUSTER, B)).await;
-    let path = b.spools.path().join("peers.sock");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("peers.sock");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let server = tonic::transport::Server::builder().add_service(b.service.server());
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);

@@ -19,7 +19,6 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use prometheus::Registry;
 use raft::eraftpb::{Entry, Message, MessageType};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -95,7 +94,6 @@ struct Side {
     service: PeerService,
     registry: Registry,
     address: SocketAddr,
-    spools: TempDir,
     _actor: Addr<PeerTransport>,
 }
 
@@ -129,7 +127,6 @@ impl Side {
                 }
             }
         });
-        let spools = tempfile::tempdir().unwrap();
         let view = Published::new(Store::default().view(1, 1, Arc::default()));
         let oracle = Published::new(Err(Error::NotLeader));
         let service = PeerService::new(
@@ -139,7 +136,6 @@ impl Side {
                 transport: noticing,
                 view: view.clone(),
                 questions: Arc::new(Oracle(oracle.clone())),
-                spool_dir: spools.path().to_owned(),
             },
             metrics,
         );
@@ -160,7 +156,6 @@ impl Side {
             service,
             registry,
             address,
-            spools,
             _actor: actor,
         }
     }
@@ -195,6 +190,11 @@ impl Side {
             }
             self.came.extend(within(self.inbound.next()).await.expect("the service lives"));
         }
+    }
+
+    /// Takes whatever comes for raft, for as long as this is waited for.
+    async fn take_everything(&mut self) {
+        while self.inbound.next().await.is_some() {}
     }
 
     /// The next messages for raft, as many as `count`, whatever else it is told.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use castd_proto::castdpb::peer_client::PeerClient;
 use castd_proto::castdpb::{SnapshotPiece, snapshot_piece};
 use castd_proto::etcdserverpb::PutRequest;
+use futures::stream;
 use raft::eraftpb::{Snapshot, SnapshotMetadata};
 use tonic::Code;
 
@@ -62,16 +63,18 @@ async fn a_state_arrives_whole_and_at_the_rate_allowed() {
     let start = Instant::now();
     // raft knew of index 40 only when it asked.
     a.send(vec![snapshot(40)]);
-    let RaftInbound::Snapshot { message, spool } = b.hear().await else {
+    let RaftInbound::Snapshot { message, state, hold } = b.hear().await else {
         panic!("raft is told of a snapshot")
     };
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(700), "2 MiB at 2 MiB/s in {took:?}");
+    assert!(futures::poll!(a.inbound.next()).is_pending(), "A does not know that it is in force");
+    drop(hold);
     assert!(outcome(&mut a).await);
     let metadata = message.get_snapshot().get_metadata();
     assert_eq!((metadata.index, metadata.term), (50, 3));
     assert_eq!(metadata.get_conf_state().voters, [A, B]);
-    let (store, meta) = spool.load().unwrap();
+    let (store, meta) = state.into_state();
     assert_eq!((meta.revision, store.revision()), (2049, 2049));
     assert_eq!(a.figure("etcd_network_snapshot_send_success"), 1);
     assert_eq!(b.figure("etcd_network_snapshot_receive_success"), 1);
@@ -88,18 +91,13 @@ async fn a_way_that_breaks_leaves_nothing_behind() {
     a.send(vec![snapshot(40)]);
     assert!(!outcome(&mut a).await);
     assert_eq!(a.figure("etcd_network_snapshot_send_failures"), 1);
-    // It can be sent again, whenever B has noticed as well.
+    // It can be sent again.
     relay.set(Mode::Open);
-    loop {
-        a.send(vec![snapshot(40)]);
-        if outcome(&mut a).await {
-            break;
-        }
+    a.send(vec![snapshot(40)]);
+    tokio::select! {
+        sent = outcome(&mut a) => assert!(sent),
+        () = b.take_everything() => panic!("the service lives"),
     }
-    let received = b.hear().await;
-    assert_eq!(std::fs::read_dir(b.spools.path()).unwrap().count(), 1, "one file is there");
-    drop(received);
-    assert_eq!(std::fs::read_dir(b.spools.path()).unwrap().count(), 0);
     assert_eq!(b.figure("etcd_network_snapshot_receive_success"), 1);
 }
 
@@ -113,6 +111,25 @@ async fn a_snapshot_that_makes_no_progress_is_given_up() {
     relay.set(Mode::StallAfter(1 << 20));
     a.send(vec![snapshot(40)]);
     assert!(!outcome(&mut a).await);
+}
+
+#[actix::test]
+async fn who_takes_long_to_install_is_waited_for_while_it_lives() {
+    let snapshot_stall = Duration::from_millis(50);
+    let settings_of_a = PeerSettings { snapshot_stall, ..settings(CLUSTER, A) };
+    let (mut a, mut b, relay) = pair_with(settings_of_a).await;
+    a.up().await;
+    a.source.set(Arc::new(Next::Give(state(1))));
+    a.send(vec![snapshot(40)]);
+    let RaftInbound::Snapshot { hold, .. } = b.hear().await else { panic!("a snapshot") };
+    let twice_the_stall = tokio::time::sleep(2 * snapshot_stall);
+    tokio::select! {
+        sent = outcome(&mut a) => panic!("it is not in force, and A hears {sent}"),
+        () = twice_the_stall => {}
+    }
+    relay.set(Mode::Cut);
+    assert!(!outcome(&mut a).await);
+    drop(hold);
 }
 
 #[actix::test]
@@ -164,7 +181,7 @@ async fn a_snapshot_for_nobody_and_one_too_many_are_reported() {
 
 #[actix::test]
 async fn what_is_no_snapshot_is_refused_and_one_comes_at_a_time() {
-    let b = Side::start(settings(CLUSTER, B)).await;
+    let mut b = Side::start(settings(CLUSTER, B)).await;
     let caller = Caller::new(&settings(CLUSTER, A), B, &[]);
     let mut client = PeerClient::connect(format!("http://{}", b.address)).await.unwrap();
     let piece = |piece| SnapshotPiece { piece: Some(piece) };
@@ -178,31 +195,25 @@ async fn what_is_no_snapshot_is_refused_and_one_comes_at_a_time() {
         (vec![first.clone(), junk], Code::DataLoss),
         (vec![first.clone()], Code::DataLoss),
     ] {
-        let request = caller.request(futures::stream::iter(pieces));
+        let request = caller.request(stream::iter(pieces));
         assert_eq!(client.send_snapshot(request).await.unwrap_err().code(), code);
     }
 
-    let (more, pieces) = mpsc::channel(1);
-    more.send(first.clone()).await.unwrap();
-    let pieces = tokio_stream::wrappers::ReceiverStream::new(pieces);
-    let mut other = client.clone();
-    let request = caller.request(pieces);
-    let under_way = tokio::spawn(async move { other.send_snapshot(request).await });
-    // The second piece finds room when the first has been taken; the third when the
-    // receiver has come to the second.
-    let empty = piece(snapshot_piece::Piece::State(Bytes::new()));
-    for _ in 0..20 {
-        more.send(empty.clone()).await.unwrap();
-    }
-    let busy = loop {
-        let request = caller.request(futures::stream::iter([first.clone()]));
-        let status = client.send_snapshot(request).await.unwrap_err();
-        if status.code() == Code::ResourceExhausted {
-            break status;
-        }
+    let whole: Vec<_> = [first]
+        .into_iter()
+        .chain(state(4).into_pieces(1000).map(|bytes| piece(snapshot_piece::Piece::State(bytes))))
+        .collect();
+    let send = || {
+        let (mut client, request) = (client.clone(), caller.request(stream::iter(whole.clone())));
+        tokio::spawn(async move { client.send_snapshot(request).await })
     };
-    assert_eq!(busy.message(), "another snapshot is being received");
-    drop(more);
-    assert_eq!(within(under_way).await.unwrap().unwrap_err().code(), Code::DataLoss);
-    assert_eq!(std::fs::read_dir(b.spools.path()).unwrap().count(), 0);
+    let calls = [send(), send()];
+    let RaftInbound::Snapshot { hold, .. } = b.hear().await else { panic!("a snapshot") };
+    assert!(futures::poll!(b.inbound.next()).is_pending(), "the second waits for the first");
+    drop(hold);
+    let RaftInbound::Snapshot { hold, .. } = b.hear().await else { panic!("a snapshot") };
+    drop(hold);
+    for call in calls {
+        within(call).await.unwrap().unwrap();
+    }
 }

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use castd_proto::castdpb::Request;
+use castd_proto::castdpb::request::Op;
+use castd_proto::etcdserverpb::PutRequest;
+use prost::Message;
 use raft::eraftpb::{ConfChange, ConfChangeType};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -78,8 +82,9 @@ impl Sim {
         self.clients.last_id += 1;
         let id = self.clients.last_id;
         let (reply, answer) = Reply::new(None, None);
-        let mut data = id.to_le_bytes().to_vec();
-        data.resize(8 + padding, 0);
+        let (key, value) = (id.to_le_bytes().to_vec().into(), vec![0; padding].into());
+        let op = Some(Op::Put(PutRequest { key, value, ..PutRequest::default() }));
+        let data = Request { op, ..Request::default() }.encode_to_vec();
         self.clients.writes.push(Write { id, member, answer });
         self.ask(member, RaftMessage::Propose(Propose { id, data: data.into(), reply }));
         id

@@ -231,8 +231,9 @@ proptest! {
             let to = message.to;
             sim.act(to, |core, effects| match message.msg_type() {
                 MessageType::MsgSnapshot => {
-                    let spool = State::default();
-                    core.inbound(vec![RaftInbound::Snapshot { message, spool }], effects);
+                    let state = State::default();
+                    let (hold, _sender) = crate::raft_node::SnapshotHold::new();
+                    core.inbound(vec![RaftInbound::Snapshot { message, state, hold }], effects);
                 }
                 _ => core.inbound(vec![RaftInbound::Step(vec![message])], effects),
             });

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use castd_proto::castdpb::Request;
+use castd_proto::castdpb::request::Op;
 use prost::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState};
 
@@ -192,6 +194,10 @@ impl State {
     }
 }
 
+/// The id of the write in an entry; none in a new leader's first one.
 fn write_id(data: &Bytes) -> Option<u64> {
-    data.as_ref().try_into().ok().map(u64::from_le_bytes)
+    match Request::decode(data.clone()).unwrap().op {
+        Some(Op::Put(put)) => Some(u64::from_le_bytes(put.key.as_ref().try_into().unwrap())),
+        _ => None,
+    }
 }

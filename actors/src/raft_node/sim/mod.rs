@@ -4,6 +4,7 @@
 //! is one leader a term, and that reads see what was acknowledged before them.
 
 mod clients;
+mod crowds;
 mod faults;
 mod machine;
 mod scenarios;
@@ -12,16 +13,20 @@ mod snapshots;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use castd_proto::castdpb::MemberChange;
+use castd_proto::castdpb::member_change::Kind;
 use raft::eraftpb::{ConfChange, ConfChangeType, Message, MessageType};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::clients::Clients;
 use self::machine::{Disk, State, Work, Write};
+use super::messages::SnapshotHold;
 use super::{Effects, LogStore, RaftCompletion, RaftCore, RaftInbound, RaftSettings, RaftStatus};
 
 pub(super) const ELECTION_TICKS: usize = 10;
 const REQUEST_TIMEOUT_TICKS: u64 = 70;
+const BACKLOG_BYTES_MAX: u64 = 64 << 10;
 
 /// A member: its core while it runs, and what it has beside it.
 #[derive(Default)]
@@ -122,6 +127,7 @@ impl Sim {
             applied: 0,
             run: 0,
             request_timeout_ticks: REQUEST_TIMEOUT_TICKS,
+            backlog_bytes_max: BACKLOG_BYTES_MAX,
             read_retry_ticks: 5,
             seed: self.seed,
         }
@@ -213,7 +219,8 @@ impl Sim {
         if arrives {
             (metadata.index, metadata.term) = (state.index, state.term);
             metadata.set_conf_state(state.conf.clone());
-            let inbound = RaftInbound::Snapshot { message, spool: state };
+            let (hold, _sender) = SnapshotHold::new();
+            let inbound = RaftInbound::Snapshot { message, state, hold };
             self.act(to, |core, effects| core.inbound(vec![inbound], effects));
         }
         let sent = RaftInbound::SnapshotSent { to, arrived: arrives };
@@ -387,8 +394,13 @@ fn fold(trace: u64, message: &Message) -> u64 {
     })
 }
 
-fn conf_change(kind: ConfChangeType, node_id: u64) -> ConfChange {
-    let mut change = ConfChange { node_id, ..ConfChange::default() };
-    change.set_change_type(kind);
-    change
+fn conf_change(kind: ConfChangeType, member_id: u64) -> ConfChange {
+    let is_learner = kind == ConfChangeType::AddLearnerNode;
+    let kind = match kind {
+        ConfChangeType::RemoveNode => Kind::Remove,
+        ConfChangeType::AddNode | ConfChangeType::AddLearnerNode => Kind::Add,
+    };
+    let change =
+        MemberChange { kind: kind.into(), member_id, is_learner, ..MemberChange::default() };
+    crate::apply_loop::conf_change(&change).unwrap()
 }

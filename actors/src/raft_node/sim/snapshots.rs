@@ -152,3 +152,27 @@ fn a_member_that_has_just_installed_cannot_take_over() {
     sim.rounds(5);
     sim.check_nothing_is_lost(&[1, 2, 3]);
 }
+
+#[test]
+fn a_snapshot_that_keeps_failing_is_sent_ever_more_rarely() {
+    let (mut sim, _, behind) = with_a_member_behind(31);
+    sim.start(behind);
+    let mut sent = Vec::new();
+    for round in 0..6 * ELECTION_TICKS {
+        sim.round_but(|message| {
+            let snapshot = message.msg_type() == MessageType::MsgSnapshot;
+            if snapshot {
+                sent.push(round);
+            }
+            snapshot
+        });
+    }
+    assert!(sent.len() >= 6, "it is tried again: {sent:?}");
+    let pauses: Vec<usize> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.is_sorted(), "{pauses:?}");
+    let longest = pauses.last().copied().unwrap_or_default();
+    assert!((ELECTION_TICKS..=ELECTION_TICKS + 2).contains(&longest), "{pauses:?}");
+    sim.rounds(2 * ELECTION_TICKS);
+    assert_eq!(sim.snapshots_installed, 1);
+    sim.check_nothing_is_lost(&[1, 2, 3]);
+}

@@ -282,7 +282,6 @@ fn company_config(config: &MemberConfig, death: Arc<Mutex<Option<Death>>>) -> Co
         watch_progress: WATCH_PROGRESS,
         watch_fragment_bytes: config.fragment_bytes,
         version: "3.7.1".to_owned(),
-        max_request_bytes: 1536 << 10,
         registry: Registry::new(),
         fatal,
     }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::network::Parcel;
+use super::network::{Held, Parcel};
 use crate::door::{CallId, Failure, Reply, Request};
 use crate::member::Part;
 use crate::time::Nanos;
@@ -40,6 +40,8 @@ pub(crate) enum Event {
     Arrive(Box<Parcel>),
     /// The sender of a snapshot learns what became of it.
     SnapshotSent { from: u64, life: u16, to: u64, arrived: bool },
+    /// A member has a snapshot, and its sender waits until it is in force.
+    SnapshotHeld(Box<Held>),
     /// Nobody answered a member's question in time.
     Unanswered { member: u64, question: u64 },
     /// A client's call reaches a member.

@@ -159,6 +159,7 @@ impl World {
             Event::SnapshotSent { from, life, to, arrived } => {
                 self.snapshot_sent(from, life, to, arrived);
             }
+            Event::SnapshotHeld(held) => self.snapshot_held(held),
             Event::Unanswered { member, question } => self.unanswered(member, question),
             Event::Request { call, member, request } => self.request(call, member, *request),
             Event::Answer { call, outcome } => self.answer(call, *outcome),

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use castd_actors::Error;
 use castd_actors::peer_transport::{Lane, PeerMessage, Questions};
-use castd_actors::raft_node::RaftInbound;
+use castd_actors::raft_node::{RaftInbound, SnapshotHold};
 use castd_actors::shared::Refused;
-use castd_actors::snapshot::{Export, SpoolWriter};
+use castd_actors::snapshot::{Arriving, Export};
 use castd_proto::castdpb::{Answer, Question};
 use prost::Message as _;
 use raft::eraftpb::{Message, MessageType};
 use rand::Rng;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::World;
 use super::ambush::{self, Ambush};
@@ -35,6 +36,18 @@ const ASK_TIMEOUT: Nanos = 7 * SECOND;
 const PIECE_BYTES: usize = 128 << 10;
 /// How long a byte of a snapshot takes.
 const BYTE_TIME: Nanos = 20;
+
+/// How often is looked whether a snapshot that has come is in force.
+const HOLD_LOOK: Nanos = 5 * MS;
+
+/// A snapshot whose sender waits until it is in force.
+pub(crate) struct Held {
+    from: u64,
+    from_life: u16,
+    to: u64,
+    to_life: u16,
+    released: oneshot::Receiver<()>,
+}
 
 /// A question of one member to another.
 #[derive(Debug)]
@@ -332,19 +345,36 @@ impl World {
     }
 
     fn take_in_snapshot(&mut self, parcel: &Parcel, message: Message, pieces: &[Bytes]) {
-        let mut writer = SpoolWriter::in_memory();
+        let mut arriving = Arriving::default();
         for piece in pieces {
-            writer.write(piece).expect("a state that was exported can be read");
+            arriving.take(piece).expect("a state that was exported can be read");
         }
-        let spool = writer.finish().expect("a state that was exported is whole");
-        let index = spool.index();
+        let state = arriving.finish().expect("a state that was exported is whole");
+        let index = state.index();
         let Parcel { from, from_life, to, to_life, .. } = *parcel;
         self.story.tell(self.now, || format!("m{to} received a snapshot at {index} from m{from}"));
         self.watchman.count("snapshot received");
         let Some(process) = self.process_mut(to, to_life) else { return };
-        let inbound = RaftInbound::Snapshot { message, spool };
-        let arrived = process.peers.edges.raft.try_send(inbound).is_ok();
-        self.after(MS, Event::SnapshotSent { from, life: from_life, to, arrived });
+        let (hold, released) = SnapshotHold::new();
+        let inbound = RaftInbound::Snapshot { message, state, hold };
+        // A full mailbox drops it, and so lets go of the hold.
+        let _ = process.peers.edges.raft.try_send(inbound);
+        let held = Held { from, from_life, to, to_life, released };
+        self.after(MS, Event::SnapshotHeld(Box::new(held)));
+    }
+
+    /// Looks whether a snapshot is in force, or its receiver gone.
+    pub(super) fn snapshot_held(&mut self, mut held: Box<Held>) {
+        let waits = held.released.try_recv() == Err(TryRecvError::Empty);
+        let Held { from, from_life: life, to, to_life, .. } = *held;
+        let lives = self.process(to).is_some_and(|process| process.life == to_life);
+        if lives && waits {
+            return self.after(HOLD_LOOK, Event::SnapshotHeld(held));
+        }
+        let cut = self.network.cut.contains(&(to, from));
+        let after = if cut { SILENCE } else { MS };
+        let arrived = lives && !cut;
+        self.after(after, Event::SnapshotSent { from, life, to, arrived });
     }
 
     pub(super) fn snapshot_sent(&mut self, from: u64, life: u16, to: u64, arrived: bool) {

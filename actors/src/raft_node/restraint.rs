@@ -1,0 +1,64 @@
+//! What is not sent twice, and not taken when there is no room for it.
+
+use raft::eraftpb::{Message, MessageType};
+use raft::{ProgressState, StateRole};
+
+use super::core::RaftCore;
+
+impl<S> RaftCore<S> {
+    /// Whether a message brings entries for which there is no room. Losing it costs a probe
+    /// when there is room again.
+    pub(super) fn has_no_room_for(&mut self, message: &Message) -> bool {
+        let brings = message.msg_type() == MessageType::MsgAppend && !message.entries.is_empty();
+        if !brings {
+            return false;
+        }
+        let swamped = self.is_swamped();
+        if swamped && !self.swamped {
+            tracing::warn!("cannot keep up with the leader: entries are not taken for now");
+        }
+        self.swamped = swamped;
+        swamped
+    }
+
+    /// Whether too many bytes of entries wait for this member's disk and store.
+    fn is_swamped(&self) -> bool {
+        let limit = self.settings.backlog_bytes_max;
+        let log = &self.node.raft.raft_log;
+        let unstable = log.unstable.entries_size as u64;
+        // Applied entries are counted out only when it matters: that takes time.
+        log.store.bytes() + unstable > limit
+            && log.store.bytes_behind(self.applied) + unstable > limit
+    }
+
+    /// Takes an answer to a heartbeat. raft sends what a member lacks with every answer of
+    /// it, also when the same is on its way. Rounds of reads ask for many answers in a tick,
+    /// as does a member that stood still: only the first one in a tick may have that effect.
+    pub(super) fn step_heartbeat_response(&mut self, message: Message) {
+        let from = message.from;
+        let leads = self.node.raft.state == StateRole::Leader;
+        let again = leads && self.answered.insert(from, self.now) == Some(self.now);
+        let before = if again { self.hold_progress(from) } else { None };
+        // What raft refuses is as good as lost.
+        let _ = self.node.step(message);
+        if let Some((state, paused)) = before
+            && let Some(progress) = self.node.raft.mut_prs().get_mut(from)
+            && progress.state == ProgressState::Snapshot
+        {
+            progress.state = state;
+            progress.paused = paused;
+        }
+    }
+
+    /// Sees to it that raft sends nothing to a member: it does not while a snapshot is on
+    /// its way there. What its progress was, unless that is so already.
+    fn hold_progress(&mut self, id: u64) -> Option<(ProgressState, bool)> {
+        let progress = self.node.raft.mut_prs().get_mut(id)?;
+        let before = (progress.state, progress.paused);
+        if progress.state == ProgressState::Snapshot {
+            return None;
+        }
+        progress.state = ProgressState::Snapshot;
+        Some(before)
+    }
+}

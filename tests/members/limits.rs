@@ -1,0 +1,86 @@
+//! Limits that are meant for clients do not come between members.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use castd_proto::etcdserverpb::kv_client::KvClient;
+use castd_proto::etcdserverpb::lease_client::LeaseClient;
+use castd_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use castd_proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, StatusRequest,
+};
+
+use super::site::{Running, Site};
+
+/// Far longer than an election and every attempt to connect take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn put(key: &str) -> PutRequest {
+    PutRequest { key: key.to_owned().into(), ..PutRequest::default() }
+}
+
+/// Writes as soon as there is a leader for it.
+async fn put_in_the_end(site: &Site, n: usize, key: &str) {
+    let mut kv = KvClient::new(site.channel(n).await);
+    let written = async {
+        // A member without a leader takes its time to say so.
+        while kv.put(put(key)).await.is_err() {}
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("there is a majority");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_leave_descriptors_to_the_log_and_to_members() {
+    const DESCRIPTORS: u32 = 256;
+    let site = Site::new(3);
+    let cluster = [0, 1, 2];
+    let mut crowded = site.start_with_limit(0, &cluster, DESCRIPTORS);
+    let mut others: Vec<Running> = [1, 2].iter().map(|n| site.start(*n, &cluster, &[])).collect();
+    crowded.wait_until_ready();
+    others.iter_mut().for_each(Running::wait_until_ready);
+
+    let address = site.places[0].client.trim_start_matches("http://");
+    let crowd: Vec<TcpStream> = (0..DESCRIPTORS + 100)
+        .map(|_| TcpStream::connect(address).expect("the kernel keeps those who wait"))
+        .collect();
+
+    // The crowded member is needed from here on: its vote, its log, and new connections.
+    let second = others.remove(0);
+    drop(second);
+    put_in_the_end(&site, 2, "without the second").await;
+    let mut second = site.start(1, &cluster, &[]);
+    second.wait_until_ready();
+    drop(others);
+    put_in_the_end(&site, 1, "without the third").await;
+
+    // Who waited gets a turn when another leaves.
+    drop(crowd);
+    put_in_the_end(&site, 0, "nobody else is there").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_ask_each_other_whatever_streams_clients_may_have() {
+    let site = Site::new(3);
+    let cluster = [0, 1, 2];
+    let mut all: Vec<Running> = cluster
+        .iter()
+        .map(|n| site.start(*n, &cluster, &["--max-concurrent-streams", "1"]))
+        .collect();
+    all.iter_mut().for_each(Running::wait_until_ready);
+    let mut lease = LeaseClient::new(site.channel(0).await);
+    let grant = LeaseGrantRequest { ttl: 60, id: 0 };
+    let id = lease.lease_grant(grant).await.unwrap().into_inner().id;
+    let mut followers = 0;
+    for n in cluster {
+        let mut maintenance = MaintenanceClient::new(site.channel(n).await);
+        let status = maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+        let own = status.header.expect("a reply has a header").member_id;
+        followers += usize::from(status.leader != own);
+        let mut lease = LeaseClient::new(site.channel(n).await);
+        let requests = futures::stream::iter([LeaseKeepAliveRequest { id }]);
+        let mut renewals = lease.lease_keep_alive(requests).await.unwrap().into_inner();
+        let renewed = renewals.message().await.expect("the leader is asked").expect("an answer");
+        assert_eq!(renewed.ttl, 60);
+    }
+    assert_eq!(followers, 2);
+}
