@@ -8,7 +8,6 @@ use castd_actors::shared::beats;
 use futures::StreamExt;
 use tokio::sync::{Semaphore, watch};
 
-use super::gate::Gate;
 use super::ids::LeaseIds;
 use super::quota::Quota;
 use crate::metrics::Metrics;
@@ -91,21 +90,18 @@ pub struct Faces {
     pub(super) quota: Arc<Quota>,
     pub(super) lease_ids: Arc<LeaseIds>,
     pub(super) heavy: Arc<Semaphore>,
-    pub(super) gate: Gate,
     phase: watch::Receiver<Phase>,
     leaderless: watch::Receiver<u64>,
 }
 
 impl Faces {
-    /// `phase` tells when the node ends; `leaders` tells streams that the leader is lost;
-    /// calls wait for `gate`.
+    /// `phase` tells when the node ends; `leaders` tells streams that the leader is lost.
     pub fn new(
         company: Company,
         options: FaceOptions,
         metrics: Arc<Metrics>,
         phase: watch::Receiver<Phase>,
         leaders: &LeaderWatch,
-        gate: Gate,
     ) -> Self {
         let member_id = company.identity().member_id;
         Self {
@@ -116,7 +112,6 @@ impl Faces {
             company,
             options,
             metrics,
-            gate,
             phase,
         }
     }

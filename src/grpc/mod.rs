@@ -16,7 +16,6 @@ mod codec;
 mod error;
 mod faces;
 mod framed;
-mod gate;
 mod health;
 mod ids;
 mod kv;
@@ -36,7 +35,6 @@ pub use faces::{FaceOptions, Faces, LeaderWatch, Phase};
 #[cfg(test)]
 pub(crate) use framed::response_goes_out;
 pub use framed::{responses_are_out, responses_go_out};
-pub use gate::Gate;
 pub use kv::probe;
 pub use methods::{Kind, Method};
 pub use quota::effective as effective_quota;
@@ -61,7 +59,7 @@ fn content_is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Answers a gRPC request, when the gate is open. Dropping the future cancels the call.
+/// Answers a gRPC request. Dropping the future cancels the call.
 pub async fn serve<B>(faces: Arc<Faces>, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
@@ -71,12 +69,6 @@ where
         let text = methods::unknown(request.uri().path());
         return Status::unimplemented(text).into_http();
     };
-    // Boxed, because hardly any call has to wait.
-    if !faces.gate.is_open()
-        && let Err(error) = Box::pin(gate::pass(&faces)).await
-    {
-        return status(error).into_http();
-    }
     // The first three are the hot ones. They stay in this future; the others are boxed,
     // so that their size does not weigh on every call's.
     match method {

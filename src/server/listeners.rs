@@ -35,6 +35,12 @@ impl Role {
     pub fn grpc(self) -> bool {
         matches!(self, Self::Client | Self::GrpcOnly)
     }
+
+    /// Whether it is clients who come, with calls that a member can only answer when it
+    /// has caught up with its cluster.
+    pub(super) fn is_for_clients(self) -> bool {
+        matches!(self, Self::Client | Self::GrpcOnly | Self::HttpOnly)
+    }
 }
 
 pub(super) enum Socketed {

@@ -30,7 +30,7 @@ use connection::{Shared, peer_silence};
 use listeners::Socketed;
 use places::Places;
 
-use crate::grpc::{Faces, Gate, LeaderWatch, Phase};
+use crate::grpc::{Faces, LeaderWatch, Phase};
 use crate::http::HttpFaces;
 use crate::metrics::{CompanyCollector, Metrics, ProcessCollector};
 
@@ -42,19 +42,21 @@ pub struct Serving {
     phase: watch::Sender<Phase>,
     /// Ends when the last connection has.
     open: mpsc::Receiver<()>,
-    gate: Gate,
+    gate: watch::Sender<bool>,
     drain: Duration,
 }
 
 impl Serving {
-    /// Lets gRPC calls through. Until then they wait, while HTTP is answered.
+    /// Lets clients in. Until then their connections wait in the system's queue, so that
+    /// a client with several endpoints asks the others; members and who looks at metrics
+    /// are served from the start.
     pub fn open_gate(&self) {
-        self.gate.open();
+        self.gate.send_replace(true);
     }
 
-    /// Whether calls were let through.
+    /// Whether clients were let in.
     pub fn is_open(&self) -> bool {
-        self.gate.is_open()
+        *self.gate.borrow()
     }
 
     /// Accepts nothing more, ends streams, lets calls finish for the time the options
@@ -75,7 +77,7 @@ impl Drop for Serving {
     }
 }
 
-/// Puts the company behind the listeners. gRPC calls wait until
+/// Puts the company behind the listeners. Clients wait until
 /// [`open_gate`](Serving::open_gate). `arbiters` must not be empty; their figures and
 /// those of the faces go into `registry`, which `/metrics` shows.
 ///
@@ -90,10 +92,10 @@ pub fn serve(
 ) -> prometheus::Result<Serving> {
     let (phase, phases) = watch::channel(Phase::Serving);
     let leaders = LeaderWatch::new();
-    let gate = Gate::default();
+    let (gate, gated) = watch::channel(false);
     let metrics = metrics(company, registry, options)?;
     let faces = options.faces.clone();
-    let faces = Faces::new(company.clone(), faces, metrics, phases, &leaders, gate.clone());
+    let faces = Faces::new(company.clone(), faces, metrics, phases, &leaders);
     let posts: Vec<Post> = arbiters
         .iter()
         .enumerate()
@@ -109,6 +111,7 @@ pub fn serve(
     let acceptor = Acceptor {
         posts: posts.into(),
         phase: phase.subscribe(),
+        gate: gated,
         places: Places::new(options.max_connections),
         alive,
     };
@@ -178,16 +181,24 @@ struct Post {
 struct Acceptor {
     posts: Arc<[Post]>,
     phase: watch::Receiver<Phase>,
+    gate: watch::Receiver<bool>,
     places: Places,
     alive: mpsc::Sender<()>,
 }
 
 impl Acceptor {
     async fn run(self, role: Role, socket: Socketed) {
-        let mut phase = self.phase.clone();
+        let (mut phase, mut gate) = (self.phase.clone(), self.gate.clone());
+        let accept = async {
+            if role.is_for_clients() {
+                // A gate that is gone was in front of a server that is.
+                let _ = gate.wait_for(|open| *open).await;
+            }
+            self.accept(role, socket).await
+        };
         let result = tokio::select! {
             _ = phase.wait_for(|phase| *phase > Phase::Serving) => Ok(()),
-            result = self.accept(role, socket) => result,
+            result = accept => result,
         };
         if let Err(error) = result {
             tracing::error!(?role, %error, "listener failed");

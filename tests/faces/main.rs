@@ -61,7 +61,7 @@ async fn what_is_wrong_is_told_in_etcds_words() {
 }
 
 #[actix::test]
-async fn calls_wait_for_the_gate_and_pages_do_not() {
+async fn clients_wait_in_front_of_the_gate() {
     let dir = tempfile::tempdir().unwrap();
     let node = begin_closed(dir.path(), FaceOptions::default()).await;
     let mut kv = node.kv();
@@ -69,17 +69,19 @@ async fn calls_wait_for_the_gate_and_pages_do_not() {
     let mut hurried = Request::new(everything());
     hurried.set_timeout(Duration::from_millis(100));
     let mut kv = node.kv();
+    let mut health = Box::pin(node.http("GET /health"));
     tokio::select! {
         answer = waiting.as_mut() => panic!("the gate is closed: {answer:?}"),
+        page = health.as_mut() => panic!("the gate is closed: {page}"),
         answer = kv.range(hurried) => {
             assert_eq!(answer.unwrap_err().code(), Code::Cancelled, "the client's own deadline");
         }
     }
-    let health = node.http("GET /health").await;
-    assert!(health.ends_with("{\"health\":\"true\",\"reason\":\"\"}"), "{health}");
-    assert!(node.http("GET /version").await.starts_with("HTTP/1.1 200 OK\r\n"));
     node.serving.open_gate();
     waiting.await.unwrap();
+    let health = health.await;
+    assert!(health.ends_with("{\"health\":\"true\",\"reason\":\"\"}"), "{health}");
+    assert!(node.http("GET /version").await.starts_with("HTTP/1.1 200 OK\r\n"));
     let found = node.kv().range(everything()).await.unwrap().into_inner();
     assert_eq!(found.count, 1);
     node.end().await;

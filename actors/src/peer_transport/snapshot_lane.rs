@@ -15,6 +15,7 @@ use futures::stream::{self, Stream, StreamExt};
 use raft::eraftpb::Message;
 use tokio::sync::mpsc;
 use tokio::time::{interval_at, sleep, timeout};
+use tonic::Code;
 
 use super::dial::{LinkError, dial};
 use super::link::LinkBasics;
@@ -115,16 +116,18 @@ impl SnapshotLane {
                         "sent a snapshot"
                     );
                 }
-                Err(error) => {
+                Err(Unsent { error, .. }) => {
                     drop(guard);
                     tracing::warn!({ "remote-peer-id" = peer, %error }, "failed to send a snapshot");
                 }
             }
-            parting.end(outcome.is_ok()).await;
+            // When all of it had gone, raft asks the other side what has become of it.
+            let arrived = outcome.map_or_else(|unsent| unsent.gone, |_| true);
+            parting.end(arrived).await;
         }
     }
 
-    async fn send(&mut self, mut message: Message) -> Result<Sent, LinkError> {
+    async fn send(&mut self, mut message: Message) -> Result<Sent, Unsent> {
         let start = Instant::now();
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             LinkError::Broken(format!("{what}: {error}"))
@@ -177,18 +180,23 @@ impl SnapshotLane {
         &self,
         call: impl Future<Output = Result<R, tonic::Status>>,
         progress: &Progress,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), Unsent> {
         let stall = self.basics.settings.snapshot_stall;
         let mut looks = interval_at(tokio::time::Instant::now() + stall, stall);
         let mut seen = 0;
         tokio::pin!(call);
         loop {
             tokio::select! {
-                outcome = &mut call => return outcome.map(|_| ()).map_err(LinkError::from),
+                outcome = &mut call => return outcome.map(|_| ()).map_err(|status| {
+                    // What the other side itself says against it has another code.
+                    let broken = matches!(status.code(), Code::Unknown | Code::Unavailable);
+                    let gone = broken && progress.all.load(Relaxed);
+                    Unsent { error: status.into(), gone }
+                }),
                 _ = looks.tick() => {
                     let now = progress.bytes.load(Relaxed);
                     if now == seen && !progress.all.load(Relaxed) {
-                        return Err(LinkError::Broken("no progress".to_owned()));
+                        return Err(LinkError::Broken("no progress".to_owned()).into());
                     }
                     seen = now;
                 }
@@ -203,6 +211,19 @@ struct Progress {
     bytes: AtomicU64,
     /// There is nothing more to send.
     all: AtomicBool,
+}
+
+/// Why a snapshot is not in force, as far as is known.
+struct Unsent {
+    error: LinkError,
+    /// All of it had gone when the connection broke: it may be in force or about to be.
+    gone: bool,
+}
+
+impl From<LinkError> for Unsent {
+    fn from(error: LinkError) -> Self {
+        Self { error, gone: false }
+    }
 }
 
 struct Sent {

@@ -128,7 +128,8 @@ async fn who_takes_long_to_install_is_waited_for_while_it_lives() {
         () = twice_the_stall => {}
     }
     relay.set(Mode::Cut);
-    assert!(!outcome(&mut a).await);
+    assert!(outcome(&mut a).await, "raft is to ask what became of it");
+    assert_eq!(a.figure("etcd_network_snapshot_send_failures"), 1);
     drop(hold);
 }
 

@@ -371,10 +371,10 @@ impl World {
         if lives && waits {
             return self.after(HOLD_LOOK, Event::SnapshotHeld(held));
         }
+        // When the answer cannot come, all of it has gone: raft asks what became of it.
         let cut = self.network.cut.contains(&(to, from));
         let after = if cut { SILENCE } else { MS };
-        let arrived = lives && !cut;
-        self.after(after, Event::SnapshotSent { from, life, to, arrived });
+        self.after(after, Event::SnapshotSent { from, life, to, arrived: true });
     }
 
     pub(super) fn snapshot_sent(&mut self, from: u64, life: u16, to: u64, arrived: bool) {
