@@ -147,7 +147,9 @@ impl Company {
             true => self.lease_keys(id).await?.map(|lease| lease.keys).unwrap_or_default(),
             false => Vec::new(),
         };
-        Ok(Some(LeaseInfo { granted_ttl_s: left.granted_ttl_s, ttl_s: left.ttl_s, keys }))
+        // A new leader's grace is not told.
+        let ttl_s = left.ttl_s.min(left.granted_ttl_s);
+        Ok(Some(LeaseInfo { granted_ttl_s: left.granted_ttl_s, ttl_s, keys }))
     }
 
     /// All leases, the one that ends first in front, as far as this member knows.

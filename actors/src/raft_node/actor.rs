@@ -171,10 +171,15 @@ impl RaftNode {
 
     fn note_reachable(&mut self) {
         let reachable = self.edges.reachable.get();
-        if !Arc::ptr_eq(&reachable, &self.reachable) {
-            self.core.set_active(reachable.active_since.keys().copied());
-            self.reachable = reachable;
+        if Arc::ptr_eq(&reachable, &self.reachable) {
+            return;
         }
+        // A link that broke and came back between two looks has been lost, too.
+        let before = &self.reachable.active_since;
+        let stood = reachable.active_since.iter().filter(|(id, at)| before.get(*id) == Some(*at));
+        self.core.set_active(stood.map(|(id, _)| *id));
+        self.core.set_active(reachable.active_since.keys().copied());
+        self.reachable = reachable;
     }
 
     /// A leader whose beats come late loses its followers, and its operator

@@ -179,7 +179,7 @@ pub(super) const FLAGS: &[Flag] = &[
         SINCE_3_4,
         "Origins that browsers may ask from (*: any).",
     )
-    .not_yet("any origin is allowed so far"),
+    .not_yet("answers carry no CORS headers so far"),
     Flag::new(
         Section::Security,
         "host-whitelist",
