@@ -53,7 +53,7 @@ impl PeerSettings {
             backoff: (Duration::from_millis(50), Duration::from_secs(1)),
             ask_timeout: request_timeout(election),
             probe_interval: Duration::from_secs(4),
-            snapshot_bytes_per_second: 64 << 20,
+            snapshot_bytes_per_second: 40 << 20,
             snapshot_stall: Duration::from_secs(30),
         }
     }
