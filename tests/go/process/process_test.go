@@ -247,7 +247,7 @@ func TestDataDirectory(t *testing.T) {
 // A real etcd waits for the lock for ever; castd says what is wrong and ends.
 // An old process that is about to end, and the new one in its place.
 func TestSecondProcessOnTheSameDirectory(t *testing.T) {
-	s := harness.Start(t)
+	s := harness.StartAlone(t)
 	addr, flags, _, _ := settings(t)
 	second := exec.Command(os.Getenv(harness.BinaryEnv), append(flags, "--data-dir="+s.DataDir())...)
 	harness.Fatal(t, second.Start())
