@@ -37,7 +37,9 @@ pub(super) async fn receive(
     let outcome = match (fed, built.await) {
         (Err(status), Ok(Err(None) | Ok(_))) => Err(status),
         (_, Ok(Err(Some(error)))) => Err(Status::data_loss(error.to_string())),
-        (Ok(()), Ok(Ok(state))) => Ok((message, state)),
+        (Ok(()), Ok(Ok(state))) => {
+            check_state(&state, &message, settings.identity.cluster_id).map(|()| (message, state))
+        }
         (Ok(()), Ok(Err(None))) | (_, Err(_)) => {
             Err(Status::internal("the snapshot's builder ended early"))
         }
@@ -95,6 +97,16 @@ fn check(message: &Message, from: u64, us: u64) -> Result<(), Status> {
         return Ok(());
     }
     Err(Status::invalid_argument("the snapshot's message is not one for this member"))
+}
+
+/// What raft is told of the state must be so.
+fn check_state(state: &Arrived, message: &Message, cluster_id: u64) -> Result<(), Status> {
+    let told = message.get_snapshot().get_metadata();
+    let fits = (state.index(), state.term()) == (told.index, told.term);
+    if fits && state.meta().cluster_id == cluster_id {
+        return Ok(());
+    }
+    Err(Status::data_loss("the state is not the one that the snapshot's message speaks of"))
 }
 
 fn stalled() -> Status {

@@ -62,10 +62,10 @@ impl Parting {
 
     /// Tells raft.
     async fn end(mut self, arrived: bool) {
-        self.told = true;
         let sent = RaftInbound::SnapshotSent { to: self.message.to, arrived };
         // When RaftNode has ended, nobody waits for it.
         let _ = self.raft.send(sent).await;
+        self.told = true;
     }
 }
 

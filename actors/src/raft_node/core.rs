@@ -1,6 +1,6 @@
 //! RaftNode's decisions: everything between raft and the edges, without I/O.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message as _;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message, MessageType};
@@ -32,8 +32,8 @@ pub const COMMIT_WINDOW: usize = 64;
 const COMMITTED_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of entries in one message to a follower; a larger entry goes alone.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
-/// Messages with entries that a follower has not acknowledged. One more goes out in
-/// a tick, since acknowledgements may have been lost.
+/// Messages with entries that a follower has not acknowledged. Its first answer to a
+/// heartbeat in a tick lets one more go, since acknowledgements may have been lost.
 const INFLIGHT_MAX: usize = 128;
 /// Raft with its windows; see the room's text. `S` is what a received snapshot's
 /// state is held in.
@@ -65,10 +65,10 @@ pub struct RaftCore<S = Arrived> {
     pub(super) installing: Installing<S>,
     pub(super) sent: Sent,
     pub(super) failed_snapshots: BTreeMap<u64, FailedSnapshot>,
-    /// When a member's answer to a heartbeat came for the last time.
-    pub(super) answered: BTreeMap<u64, u64>,
-    /// The last entries that came found no room.
-    pub(super) swamped: bool,
+    /// Whose answers to heartbeats came in this tick.
+    pub(super) answered: BTreeSet<u64>,
+    /// When entries found no room for the last time.
+    pub(super) refused_at: Option<u64>,
     /// Appends that the WAL has, in order.
     pub(super) appending: VecDeque<Appending>,
     /// Last indexes of the batches that are being applied, in order.
@@ -140,8 +140,8 @@ impl<S> RaftCore<S> {
             installing: Installing::default(),
             sent: Sent::new(),
             failed_snapshots: BTreeMap::new(),
-            answered: BTreeMap::new(),
-            swamped: false,
+            answered: BTreeSet::new(),
+            refused_at: None,
             appending: VecDeque::new(),
             applying: VecDeque::new(),
             held: Vec::new(),

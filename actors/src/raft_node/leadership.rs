@@ -48,6 +48,7 @@ impl<S> RaftCore<S> {
     /// One beat of the clock.
     pub fn tick(&mut self) {
         self.now += 1;
+        self.answered.clear();
         self.watch_disk();
         self.report_failed_snapshots();
         self.hurry_first_election();

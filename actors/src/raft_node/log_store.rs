@@ -14,7 +14,10 @@ pub struct LogStore {
     /// Index and term of the entry before the first one.
     base: (u64, u64),
     entries: VecDeque<Entry>,
-    bytes: u64,
+    /// How many bytes there are up to each entry, it included.
+    sums: VecDeque<u64>,
+    /// The same for the entry before the first one.
+    given_up: u64,
     /// What a snapshot taken now would cover, and who is in the cluster there.
     applied: (u64, ConfState),
 }
@@ -28,9 +31,7 @@ impl LogStore {
         entries: Vec<Entry>,
     ) -> Self {
         let applied = (base.0, conf_state.clone());
-        let entries_held = VecDeque::new();
-        let mut store =
-            Self { hard_state, conf_state, base, entries: entries_held, bytes: 0, applied };
+        let mut store = Self { hard_state, conf_state, base, applied, ..Self::default() };
         store.append(entries);
         store
     }
@@ -42,11 +43,15 @@ impl LogStore {
         let Some(first) = entries.first() else { return replaced };
         while self.last() >= first.index.max(self.base.0 + 1) {
             let Some(dropped) = self.entries.pop_back() else { break };
-            self.bytes -= entry_bytes(&dropped);
+            self.sums.pop_back();
             replaced.push(dropped);
         }
         assert_eq!(first.index, self.last() + 1, "entries continue the log without a gap");
-        self.bytes += entries.iter().map(entry_bytes).sum::<u64>();
+        let mut sum = self.sum_up_to(self.last());
+        self.sums.extend(entries.iter().map(|entry| {
+            sum += entry_bytes(entry);
+            sum
+        }));
         self.entries.extend(entries);
         replaced
     }
@@ -55,7 +60,7 @@ impl LogStore {
     pub fn reset(&mut self, base: (u64, u64), conf_state: ConfState) {
         self.base = base;
         self.entries.clear();
-        self.bytes = 0;
+        self.sums.clear();
         self.applied = (base.0, conf_state);
     }
 
@@ -74,24 +79,25 @@ impl LogStore {
             && entry.index <= index
         {
             self.base = (entry.index, entry.term);
-            self.bytes -= entry_bytes(entry);
             self.entries.pop_front();
+            self.given_up = self.sums.pop_front().unwrap_or(self.given_up);
         }
     }
 
     /// Bytes of the entries held.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes_between(self.base.0, self.last())
     }
 
-    /// Bytes of the entries held behind `index`.
-    pub fn bytes_behind(&self, index: u64) -> u64 {
-        let before = index.saturating_sub(self.base.0) as usize;
-        if before >= self.entries.len() {
-            return 0;
-        }
-        // What lies before is mostly the smaller part, or there is little at all.
-        self.bytes - self.entries.range(..before).map(entry_bytes).sum::<u64>()
+    /// Bytes of the entries held behind the index `after` and up to `upto`.
+    pub fn bytes_between(&self, after: u64, upto: u64) -> u64 {
+        self.sum_up_to(upto).saturating_sub(self.sum_up_to(after))
+    }
+
+    fn sum_up_to(&self, index: u64) -> u64 {
+        let held = index.saturating_sub(self.base.0).min(self.entries.len() as u64);
+        let last = (held as usize).checked_sub(1).and_then(|position| self.sums.get(position));
+        last.copied().unwrap_or(self.given_up)
     }
 
     /// Index of the first entry held.

@@ -10,25 +10,24 @@ impl<S> RaftCore<S> {
     /// when there is room again.
     pub(super) fn has_no_room_for(&mut self, message: &Message) -> bool {
         let brings = message.msg_type() == MessageType::MsgAppend && !message.entries.is_empty();
-        if !brings {
+        if !brings || self.waiting_bytes() <= self.settings.backlog_bytes_max {
             return false;
         }
-        let swamped = self.is_swamped();
-        if swamped && !self.swamped {
+        let pause = self.settings.election_ticks as u64;
+        if self.refused_at.replace(self.now).is_none_or(|last| self.now - last > pause) {
             tracing::warn!("cannot keep up with the leader: entries are not taken for now");
         }
-        self.swamped = swamped;
-        swamped
+        true
     }
 
-    /// Whether too many bytes of entries wait for this member's disk and store.
-    fn is_swamped(&self) -> bool {
-        let limit = self.settings.backlog_bytes_max;
+    /// Bytes of entries that wait for this member's disk or store. Those that are durable
+    /// and not committed wait for the leader: only what it sends can make an end of them.
+    fn waiting_bytes(&self) -> u64 {
         let log = &self.node.raft.raft_log;
-        let unstable = log.unstable.entries_size as u64;
-        // Applied entries are counted out only when it matters: that takes time.
-        log.store.bytes() + unstable > limit
-            && log.store.bytes_behind(self.applied) + unstable > limit
+        let for_store = log.store.bytes_between(self.applied, log.committed);
+        let durable = log.persisted.max(log.committed).max(self.applied);
+        let for_disk = log.store.bytes_between(durable, log.store.last());
+        for_store + for_disk + log.unstable.entries_size as u64
     }
 
     /// Takes an answer to a heartbeat. raft sends what a member lacks with every answer of
@@ -36,8 +35,11 @@ impl<S> RaftCore<S> {
     /// as does a member that stood still: only the first one in a tick may have that effect.
     pub(super) fn step_heartbeat_response(&mut self, message: Message) {
         let from = message.from;
-        let leads = self.node.raft.state == StateRole::Leader;
-        let again = leads && self.answered.insert(from, self.now) == Some(self.now);
+        let raft = &self.node.raft;
+        let has_effect = raft.state == StateRole::Leader
+            && raft.term == message.term
+            && raft.prs().get(from).is_some();
+        let again = has_effect && !self.answered.insert(from);
         let before = if again { self.hold_progress(from) } else { None };
         // What raft refuses is as good as lost.
         let _ = self.node.step(message);

@@ -268,7 +268,8 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Where the servers' fresh data directories are made (and removed) [default: the
-    /// system's temporary directory]. It should be on the disk in question, not in memory.
+    /// system's temporary directory]. It should be on the disk in question, not in memory;
+    /// it is made when it is not there.
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
     /// A further flag for castd; may be given several times.

@@ -62,15 +62,12 @@ impl Bench {
     /// From the command line.
     ///
     /// # Errors
-    /// When the directory does not exist.
+    /// When the directory is not there and cannot be made.
     pub(super) fn new(args: &CompareArgs) -> Result<Self, LoadError> {
-        let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
-        let what = "cannot use the directory";
-        let parent = parent.canonicalize().map_err(|source| LoadError::File {
-            what,
-            path: parent.clone(),
-            source,
-        })?;
+        let path = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let parent = std::fs::create_dir_all(&path)
+            .and_then(|()| path.canonicalize())
+            .map_err(|source| LoadError::File { what: "cannot use the directory", path, source })?;
         Ok(Self {
             connections: args.connections.get(),
             threads: args.threads.map_or_else(default_threads, std::num::NonZeroUsize::get),

@@ -200,10 +200,18 @@ async fn what_is_no_snapshot_is_refused_and_one_comes_at_a_time() {
         assert_eq!(client.send_snapshot(request).await.unwrap_err().code(), code);
     }
 
-    let whole: Vec<_> = [first]
-        .into_iter()
-        .chain(state(4).into_pieces(1000).map(|bytes| piece(snapshot_piece::Piece::State(bytes))))
-        .collect();
+    let with_state = |first| -> Vec<_> {
+        let pieces = state(4).into_pieces(1000);
+        let pieces = pieces.map(|bytes| piece(snapshot_piece::Piece::State(bytes)));
+        [first].into_iter().chain(pieces).collect()
+    };
+    // The message is of index 40, the state of 50.
+    let request = caller.request(stream::iter(with_state(first)));
+    assert_eq!(client.send_snapshot(request).await.unwrap_err().code(), Code::DataLoss);
+
+    let mut of_the_state = snapshot(40);
+    state(4).place(&mut of_the_state).unwrap();
+    let whole = with_state(piece(snapshot_piece::Piece::Message(of_the_state)));
     let send = || {
         let (mut client, request) = (client.clone(), caller.request(stream::iter(whole.clone())));
         tokio::spawn(async move { client.send_snapshot(request).await })

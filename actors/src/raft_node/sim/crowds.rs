@@ -68,3 +68,59 @@ fn entries_on_their_way_are_not_sent_with_every_answer() {
     sim.rounds(3);
     sim.check_nothing_is_lost(&[1, 2, 3]);
 }
+
+/// A leader that is cut off with more than its room, none of which can be committed.
+fn with_a_deposed_leader_full_of_entries(seed: u64) -> (Sim, u64) {
+    let mut sim = Sim::new(seed, &[1, 2, 3]);
+    let old = sim.elect();
+    sim.isolate(old);
+    for _ in 0..2 * BACKLOG_BYTES_MAX / VALUE_BYTES as u64 {
+        sim.write_padded(old, VALUE_BYTES);
+    }
+    sim.rest();
+    assert!(sim.members[&old].core.as_ref().unwrap().log_bytes() > BACKLOG_BYTES_MAX);
+    sim.until("the others have a leader", |sim| sim.leader().is_some_and(|new| new != old));
+    (sim, old)
+}
+
+fn comes_back(mut sim: Sim, deposed: u64) {
+    sim.heal();
+    let leader = sim.leader().unwrap();
+    sim.until("the old leader has what the new one has", |sim| {
+        sim.status(deposed).applied == sim.status(leader).applied
+    });
+    let other = sim.other_than(&[leader, deposed]);
+    sim.crash(other, 0);
+    let write = sim.write(leader);
+    sim.until("the two of them serve", |sim| sim.clients.is_acknowledged(write));
+    sim.rounds(3);
+    sim.check_nothing_is_lost(&[leader, deposed]);
+}
+
+#[test]
+fn a_deposed_leader_full_of_entries_follows() {
+    let (sim, deposed) = with_a_deposed_leader_full_of_entries(62);
+    comes_back(sim, deposed);
+}
+
+#[test]
+fn a_deposed_leader_full_of_entries_follows_when_it_was_started_again() {
+    let (mut sim, deposed) = with_a_deposed_leader_full_of_entries(63);
+    sim.crash(deposed, usize::MAX);
+    sim.start(deposed);
+    comes_back(sim, deposed);
+}
+
+#[test]
+fn callers_that_are_no_members_are_not_remembered() {
+    let mut sim = Sim::new(64, &[1, 2, 3]);
+    let leader = sim.elect();
+    let term = sim.status(leader).term;
+    for from in 100..200 {
+        let kind = MessageType::MsgHeartbeatResponse.into();
+        let answer = Message { msg_type: kind, from, to: leader, term, ..Message::default() };
+        sim.deliver(answer, false);
+    }
+    let answered = &sim.members[&leader].core.as_ref().unwrap().answered;
+    assert!(answered.len() <= 2, "{answered:?}");
+}
