@@ -71,6 +71,7 @@ fn config() -> CompanyConfig {
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
+        backlog_bytes_max: 128 << 20,
         seal: SealPolicy { log_bytes: 64 << 20, entries: 500_000 },
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(10) },

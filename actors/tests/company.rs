@@ -34,6 +34,7 @@ fn config(seal: SealPolicy) -> CompanyConfig {
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
+        backlog_bytes_max: 128 << 20,
         seal,
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },

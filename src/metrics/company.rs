@@ -16,6 +16,10 @@ const SLOW_READ_INDEXES: Shape = Shape::counter(
     "etcd_server_slow_read_indexes_total",
     "Rounds of read indexes that were asked again because no answer came.",
 );
+const REFUSED_APPENDS: Shape = Shape::counter(
+    "castd_raft_refused_appends_total",
+    "Messages with entries that were not taken because too many wait for the disk and the store.",
+);
 const COMMITTED: Shape =
     Shape::gauge("etcd_server_proposals_committed_total", "The last committed log index.");
 const APPLIED: Shape =
@@ -136,6 +140,7 @@ fn raft(raft: &RaftStatus, is_learner: bool) -> Vec<MetricFamily> {
         IS_LEARNER.value(flag(is_learner)),
         LEADER_CHANGES.value(raft.leader_changes as f64),
         SLOW_READ_INDEXES.value(raft.slow_read_indexes as f64),
+        REFUSED_APPENDS.value(raft.refused_appends as f64),
         COMMITTED.value(raft.committed as f64),
     ]
 }

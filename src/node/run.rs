@@ -31,6 +31,10 @@ use crate::server::{Listeners, Serving, serve};
 /// Log and entries between two checkpoints: as much as a restart replays at most.
 const SEAL: SealPolicy = SealPolicy { log_bytes: 64 << 20, entries: 500_000 };
 
+/// Entries of the leader that wait for a slow disk or store, in bytes: what a member holds
+/// for them in memory at most.
+const BACKLOG_BYTES_MAX: u64 = 128 << 20;
+
 /// What etcd calls the overhead of a message, in bytes: fragments begin there.
 const MESSAGE_OVERHEAD_BYTES: u64 = 512 * 1024;
 
@@ -202,6 +206,7 @@ fn company_config(config: &Config, registry: &Registry) -> CompanyConfig {
         slow_apply: config.warning_apply_duration,
         snapshot_count: config.snapshot_count,
         catchup_entries: config.snapshot_catchup_entries,
+        backlog_bytes_max: BACKLOG_BYTES_MAX,
         seal: SEAL,
         compaction: auto_compaction(config.auto_compaction),
         scrub: ScrubPace { records, pause: config.compaction_sleep_interval },

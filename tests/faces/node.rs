@@ -76,6 +76,7 @@ pub async fn begin_among(
         slow_apply: Duration::from_millis(100),
         snapshot_count: 10_000,
         catchup_entries: 5000,
+        backlog_bytes_max: 128 << 20,
         seal: SealPolicy { log_bytes: u64::MAX, entries: u64::MAX },
         compaction: AutoCompaction::Off,
         scrub: ScrubPace { records: 1000, pause: Duration::from_millis(1) },

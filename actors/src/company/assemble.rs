@@ -435,7 +435,7 @@ fn raft_settings(
         member_id,
         election_ticks: usize::try_from(ticks(config.election)).unwrap_or(usize::MAX),
         request_timeout_ticks: ticks(request_timeout(config.election)),
-        backlog_bytes_max: 128 << 20,
+        backlog_bytes_max: config.backlog_bytes_max,
         read_retry_ticks: ticks(READ_RETRY).max(1),
         seed: life.seed,
         pre_vote: config.pre_vote,

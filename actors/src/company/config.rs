@@ -48,6 +48,9 @@ pub struct CompanyConfig {
     pub snapshot_count: u64,
     /// Entries kept in memory when it is.
     pub catchup_entries: u64,
+    /// Bytes of a leader's entries that may wait for this member's disk and store. Beyond
+    /// them it takes no more for now.
+    pub backlog_bytes_max: u64,
     /// When a checkpoint is due.
     pub seal: SealPolicy,
     /// Automatic compaction.

@@ -18,6 +18,7 @@ use super::messages::{
 };
 use super::proposals::{Proposals, UNCOMMITTED_BYTES_MAX};
 use super::reads::{Reads, Respondent};
+use super::restraint::Overload;
 use super::settings::{Effects, RaftSettings};
 use crate::apply_loop::{Committed, CommittedEntry};
 use crate::shared::{Planted, is_planted};
@@ -67,8 +68,7 @@ pub struct RaftCore<S = Arrived> {
     pub(super) failed_snapshots: BTreeMap<u64, FailedSnapshot>,
     /// Whose answers to heartbeats came in this tick.
     pub(super) answered: BTreeSet<u64>,
-    /// When entries found no room for the last time.
-    pub(super) refused_at: Option<u64>,
+    pub(super) overload: Overload,
     /// Appends that the WAL has, in order.
     pub(super) appending: VecDeque<Appending>,
     /// Last indexes of the batches that are being applied, in order.
@@ -141,7 +141,7 @@ impl<S> RaftCore<S> {
             sent: Sent::new(),
             failed_snapshots: BTreeMap::new(),
             answered: BTreeSet::new(),
-            refused_at: None,
+            overload: Overload::default(),
             appending: VecDeque::new(),
             applying: VecDeque::new(),
             held: Vec::new(),

@@ -159,4 +159,6 @@ pub struct RaftStatus {
     pub learners: u64,
     /// Read index rounds that took longer than a retry's time.
     pub slow_read_indexes: u64,
+    /// Messages with entries that were not taken, because too many waited already.
+    pub refused_appends: u64,
 }

@@ -5,6 +5,15 @@ use raft::{ProgressState, StateRole};
 
 use super::core::RaftCore;
 
+/// Entries that were not taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Overload {
+    /// Messages of them, so far.
+    pub(super) refused: u64,
+    /// When the last one came.
+    last: Option<u64>,
+}
+
 impl<S> RaftCore<S> {
     /// Whether a message brings entries for which there is no room. Losing it costs a probe
     /// when there is room again.
@@ -14,7 +23,8 @@ impl<S> RaftCore<S> {
             return false;
         }
         let pause = self.settings.election_ticks as u64;
-        if self.refused_at.replace(self.now).is_none_or(|last| self.now - last > pause) {
+        self.overload.refused += 1;
+        if self.overload.last.replace(self.now).is_none_or(|last| self.now - last > pause) {
             tracing::warn!("cannot keep up with the leader: entries are not taken for now");
         }
         true

@@ -34,6 +34,7 @@ impl<S> RaftCore<S> {
             voters: members.voters().ids().len() as u64,
             learners: members.learners().len() as u64,
             slow_read_indexes: self.reads.slow(),
+            refused_appends: self.overload.refused,
             ..self.status
         };
         if next.leader != self.status.leader {

@@ -31,12 +31,13 @@ const FAULTS: [&str; 19] = [
 
 /// What members come to because of it, and what clients do and see, as it is counted. There
 /// may be more.
-const STATES: [&str; 32] = [
+const STATES: [&str; 33] = [
     "alarm lowered",
     "alarm raised",
     "compaction",
     "damage found",
     "defragmentation",
+    "entries refused",
     "history compacted",
     "lead transferred",
     "leader elected",

@@ -236,6 +236,7 @@ fn config(chance: &mut StdRng) -> MemberConfig {
     MemberConfig {
         pre_vote: chance.random_bool(0.9),
         snapshot_count: chance.random_range(20..400),
+        backlog_bytes_max: chance.random_range(1..32) << 10,
         seal: SealPolicy {
             log_bytes: chance.random_range(8..64) << 10,
             entries: chance.random_range(20..300),

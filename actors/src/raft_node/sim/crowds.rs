@@ -29,6 +29,7 @@ fn a_follower_whose_disk_stalls_keeps_no_more_than_its_room() {
         // One message more than there is room for, of up to one tick's entries.
         assert!(bytes <= BACKLOG_BYTES_MAX + 16 * VALUE_BYTES as u64, "{bytes} bytes");
     }
+    assert!(sim.status(slow).refused_appends > 0, "it is told how often");
     sim.members.get_mut(&slow).unwrap().stalled = false;
     sim.rounds(60);
     sim.check_nothing_is_lost(&[1, 2, 3]);

@@ -89,6 +89,7 @@ impl Part {
 pub(crate) struct MemberConfig {
     pub(crate) pre_vote: bool,
     pub(crate) snapshot_count: u64,
+    pub(crate) backlog_bytes_max: u64,
     pub(crate) seal: SealPolicy,
     pub(crate) segment_bytes: u64,
     pub(crate) scrub_records: usize,
@@ -275,6 +276,7 @@ fn company_config(config: &MemberConfig, death: Arc<Mutex<Option<Death>>>) -> Co
         slow_apply: Duration::from_secs(3600),
         snapshot_count: config.snapshot_count,
         catchup_entries: config.snapshot_count / 2,
+        backlog_bytes_max: config.backlog_bytes_max,
         seal: config.seal,
         compaction: config.compaction,
         scrub: ScrubPace { records: config.scrub_records, pause: Duration::from_millis(10) },

@@ -100,6 +100,7 @@ impl Stage {
         let config = MemberConfig {
             pre_vote,
             snapshot_count,
+            backlog_bytes_max: 128 << 20,
             seal: SealPolicy { log_bytes: 16 << 20, entries: snapshot_count },
             segment_bytes: 64 << 10,
             scrub_records: 1000,

@@ -1,6 +1,6 @@
 //! The watchman: looks at everything that happens, and knows what must not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use castd_actors::ClusterState;
 use castd_actors::mvcc::{Record, Revision};
@@ -28,6 +28,8 @@ pub(crate) struct Watchman {
     pub(crate) lease_ends: BTreeMap<u32, Nanos>,
     /// Who led in each term.
     leaders: BTreeMap<u64, u64>,
+    /// Processes that had no room for entries, by member and life.
+    overloaded: BTreeSet<(u64, u16)>,
     pub(crate) fingerprints: Vec<Fingerprint>,
     /// How often things of a kind happened.
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -163,7 +165,11 @@ impl World {
     /// Looks at who leads.
     pub(super) fn note_raft(&mut self, id: u64) {
         let Some(process) = self.process(id) else { return };
+        let life = process.life;
         let status = process.company.raft();
+        if status.refused_appends > 0 && self.watchman.overloaded.insert((id, life)) {
+            self.watchman.count("entries refused");
+        }
         if !status.is_leader {
             return;
         }
