@@ -42,7 +42,7 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 512 * 1024;
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a removed member goes on.
-const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
+const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// What handing over the lead may take beyond an election timeout.
 const HAND_OVER_SLACK: Duration = Duration::from_millis(1500);

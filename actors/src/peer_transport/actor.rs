@@ -26,6 +26,8 @@ use crate::shared::{Inlet, Outlet, Published};
 
 /// How often links are looked after.
 const ROUND: Duration = Duration::from_secs(1);
+/// How long a link outlives its member's removal: what is on its way may be the very news.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often the same refusal is logged.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Callers whose refusals are remembered: anyone can call.
@@ -53,6 +55,8 @@ pub struct PeerTransport {
     cluster: Option<Arc<ClusterState>>,
     links: BTreeMap<u64, LinkDoor>,
     links_made: u64,
+    /// Links to members that were removed, with the time since when.
+    parting: Vec<(Instant, LinkDoor)>,
     snapshot_rate: SharedRate,
     strangers: Strangers,
     status: PeerStatus,
@@ -78,6 +82,7 @@ impl PeerTransport {
             cluster: None,
             links: BTreeMap::new(),
             links_made: 0,
+            parting: Vec::new(),
             status: PeerStatus::default(),
             refusals: HashMap::new(),
         }
@@ -153,8 +158,10 @@ impl PeerTransport {
         self.strangers.retain(|id| !members.contains_key(&id) && !removed.contains(&id));
         let gone = |id: &u64| !members.contains_key(id) && !self.strangers.contains(*id);
         for id in self.links.keys().copied().filter(gone).collect::<Vec<_>>() {
-            self.part(id, "removed from the cluster");
+            let link = self.part(id, "removed from the cluster");
+            self.parting.extend(link.map(|link| (Instant::now(), link)));
         }
+        self.metrics.known(us, us).set(i64::from(members.contains_key(&us)));
         for member in cluster.members.values().filter(|member| member.id != us) {
             match self.links.get_mut(&member.id) {
                 Some(link) if link.urls == member.peer_urls => {}
@@ -253,7 +260,7 @@ impl PeerTransport {
         if let Some(link) = self.links.get(&id) {
             self.strangers.remember(id, link.urls.clone());
         }
-        self.part(id, reason);
+        drop(self.part(id, reason));
         self.metrics.forget(self.settings.identity.member_id, id);
     }
 
@@ -264,11 +271,17 @@ impl PeerTransport {
         member.map(|member| member.peer_urls.clone()).unwrap_or_default()
     }
 
-    fn part(&mut self, peer: u64, reason: &str) {
+    /// Takes a link away, which ends when it is dropped.
+    fn part(&mut self, peer: u64, reason: &str) -> Option<LinkDoor> {
         self.inactive(peer, reason);
-        let Some(link) = self.links.remove(&peer) else { return };
+        let link = self.links.remove(&peer)?;
         link.figures.known.set(0);
         tracing::info!({ "remote-peer-id" = format!("{peer:x}"), reason }, "stopped a peer's link");
+        Some(link)
+    }
+
+    fn end_farewells(&mut self, now: Instant) {
+        self.parting.retain(|(since, _)| now.duration_since(*since) < FAREWELL);
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -383,6 +396,7 @@ impl PeerTransport {
             tracing::error!("PeerTransport failed; restarting every link");
             self.metrics.restarted();
             self.links.clear();
+            self.parting.clear();
             self.strangers.clear();
             self.status.active_since.clear();
             self.meet_members();
@@ -397,7 +411,9 @@ impl Actor for PeerTransport {
         context.add_stream(self.messages.take().expect("an actor starts once"));
         context.run_interval(ROUND, |transport, _| {
             transport.supervised(|transport| {
-                transport.expire_strangers(Instant::now());
+                let now = Instant::now();
+                transport.expire_strangers(now);
+                transport.end_farewells(now);
                 transport.restart_dead();
             });
         });

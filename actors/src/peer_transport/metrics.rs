@@ -58,7 +58,10 @@ impl PeerMetrics {
         .buckets(exponential_buckets(0.0001, 2.0, 16)?);
         Ok(Self {
             active: gauges("etcd_network_active_peers", "Members whose links work.")?,
-            known: gauges("etcd_network_known_peers", "Other members of the cluster.")?,
+            known: gauges(
+                "etcd_network_known_peers",
+                "Members of the cluster, this one included.",
+            )?,
             disconnected: counters(
                 "etcd_network_disconnected_peers_total",
                 "Links that broke.",
@@ -105,15 +108,15 @@ impl PeerMetrics {
     }
 
     /// The figures of the link from `local` to `remote`.
-    pub(super) fn link(&self, local: u64, remote: u64) -> LinkFigures {
-        let (local, remote) = (format!("{local:x}"), format!("{remote:x}"));
+    pub(super) fn link(&self, local_id: u64, remote_id: u64) -> LinkFigures {
+        let (local, remote) = (format!("{local_id:x}"), format!("{remote_id:x}"));
         let pair = [local.as_str(), remote.as_str()];
         let one = [remote.as_str()];
         let [urgent, bulk, snapshot] = LANES;
         let dropped = |lane| self.dropped.with_label_values(&[remote.as_str(), lane]);
         LinkFigures {
             active: self.active.with_label_values(&pair),
-            known: self.known.with_label_values(&pair),
+            known: self.known(local_id, remote_id),
             disconnected: self.disconnected.with_label_values(&pair),
             sent_bytes: self.sent_bytes.with_label_values(&one),
             send_failures: self.send_failures.with_label_values(&one),
@@ -123,6 +126,11 @@ impl PeerMetrics {
             dropped_bulk: dropped(bulk),
             dropped_snapshots: dropped(snapshot),
         }
+    }
+
+    /// Whether `remote` is a member, as far as `local` knows; it may be itself.
+    pub(super) fn known(&self, local: u64, remote: u64) -> IntGauge {
+        self.known.with_label_values(&[format!("{local:x}"), format!("{remote:x}")])
     }
 
     /// From now on, these go by their ids when they call.

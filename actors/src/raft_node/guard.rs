@@ -6,7 +6,7 @@ use bytes::Bytes;
 use castd_proto::castdpb::Request;
 use prost::Message as _;
 use raft::eraftpb::{ConfChange, Entry, EntryType, Message, MessageType, Snapshot};
-use raft::{Raft, Storage};
+use raft::{Raft, StateRole, Storage};
 use raft_proto::eraftpb::ConfState;
 
 use super::log_store::LogStore;
@@ -19,7 +19,7 @@ pub(super) enum Verdict {
     Pass,
     /// It is as good as lost, for this reason.
     Drop(&'static str),
-    /// It proves that this member has lost what it had stored.
+    /// It proves that this member, or a majority of the others, has lost what it had stored.
     Lost(String),
 }
 
@@ -40,7 +40,7 @@ pub(super) fn judge(raft: &Raft<LogStore>, message: &Message) -> Verdict {
         return Pass;
     }
     match kind {
-        MessageType::MsgAppend => judge_append(message),
+        MessageType::MsgAppend => judge_append(raft, message),
         MessageType::MsgHeartbeat => judge_heartbeat(raft, message),
         MessageType::MsgSnapshot => judge_snapshot(message.get_snapshot()),
         MessageType::MsgAppendResponse => judge_response(raft, message),
@@ -62,8 +62,9 @@ fn pass_if(fine: bool, otherwise: &'static str) -> Verdict {
     if fine { Pass } else { Drop(otherwise) }
 }
 
-/// Entries must follow what they claim to follow.
-fn judge_append(message: &Message) -> Verdict {
+/// Entries must follow what they claim to follow. Where this member knows what is committed,
+/// the leader has the same.
+fn judge_append(raft: &Raft<LogStore>, message: &Message) -> Verdict {
     if (message.index == 0) != (message.log_term == 0) {
         return Drop("the entry it builds on has no term");
     }
@@ -75,7 +76,23 @@ fn judge_append(message: &Message) -> Verdict {
         }
         last = (*index, *term);
     }
-    Pass
+    let before = (message.index, message.log_term);
+    let told = message.entries.iter().map(|entry| (entry.index, entry.term));
+    let mut told = std::iter::once(before).chain(told);
+    match told.find(|(index, term)| is_committed_otherwise(raft, *index, *term)) {
+        None => Pass,
+        Some((index, term)) => Lost(format!(
+            "member {:x}, which leads in term {}, has an entry of term {term} at {index}, where this member has another one that is committed: a majority of the members has lost acknowledged writes, or was started with empty data directories; keep this member's data directory",
+            message.from, message.term
+        )),
+    }
+}
+
+/// Whether this member knows of another committed entry than that of `term` at `index`.
+fn is_committed_otherwise(raft: &Raft<LogStore>, index: u64, term: u64) -> bool {
+    let known = index > 0 && index <= raft.raft_log.committed;
+    // What was given up is not known any more.
+    known && raft.raft_log.term(index).is_ok_and(|own| own != 0 && own != term)
 }
 
 /// A leader tells a follower to commit what the follower has acknowledged, and
@@ -106,10 +123,22 @@ fn judge_snapshot(snapshot: &Snapshot) -> Verdict {
     pass_if(plain && distinct && !voters.is_empty(), "its snapshot has no proper members")
 }
 
-/// A follower cannot have what its leader has not.
+/// A follower has nothing committed that its leader has not. What it acknowledges beyond
+/// the leader's log is what it knows to be committed.
 fn judge_response(raft: &Raft<LogStore>, message: &Message) -> Verdict {
-    let beyond = message.term == raft.term && message.index > raft.raft_log.last_index();
-    pass_if(message.reject || !beyond, "it acknowledges entries that were never sent")
+    let last = raft.raft_log.last_index();
+    let beyond = message.term == raft.term && message.index > last;
+    if message.reject || !beyond {
+        return Pass;
+    }
+    let leads = raft.state == StateRole::Leader && raft.prs().get(message.from).is_some();
+    if !leads || message.commit < message.index {
+        return Drop("it acknowledges entries that were never sent");
+    }
+    Lost(format!(
+        "member {:x} knows that the log is committed up to {}, but that of this member, which leads in term {}, ends at {last}: this member has lost acknowledged writes, or was started anew with an empty data directory; remove it from the cluster and add it again",
+        message.from, message.commit, message.term
+    ))
 }
 
 /// What another member proposes must be something that every member can apply: once
@@ -231,10 +260,7 @@ mod tests {
         assert!(matches!(judge_proposal(&[]), Drop(_)));
     }
 
-    /// The only voter of a cluster, which leads it.
-    fn leader() -> (RaftCore<()>, ApplyCore) {
-        let conf = RaftCore::<()>::conf_state(vec![ME], Vec::new());
-        let log = LogStore::new((0, 0), HardState::default(), conf, Vec::new());
+    fn core(log: LogStore) -> RaftCore<()> {
         let settings = RaftSettings {
             member_id: ME,
             election_ticks: 10,
@@ -249,9 +275,69 @@ mod tests {
             backlog_bytes_max: 1 << 20,
             seed: 1,
         };
+        RaftCore::new(settings, log).unwrap()
+    }
+
+    /// The only voter of a cluster, which leads it, and a learner.
+    fn leader() -> (RaftCore<()>, ApplyCore) {
+        let conf = RaftCore::<()>::conf_state(vec![ME], vec![PEER]);
+        let log = LogStore::new((0, 0), HardState::default(), conf, Vec::new());
         let member = MemberInfo { id: ME, ..MemberInfo::default() };
         let cluster = ClusterState { members: [(ME, member)].into(), ..ClusterState::default() };
-        (RaftCore::new(settings, log).unwrap(), ApplyCore::new(cluster))
+        (core(log), ApplyCore::new(cluster))
+    }
+
+    /// What a message brings about in a member that it ends.
+    fn ends(core: &mut RaftCore<()>, message: Message) -> Option<String> {
+        let mut effects = Effects::default();
+        let message = Message { from: PEER, to: ME, ..message };
+        core.inbound(vec![RaftInbound::Step(vec![message])], &mut effects);
+        effects.fatal
+    }
+
+    #[test]
+    fn a_leader_whose_log_ends_before_what_is_committed_ends() {
+        let (mut core, mut apply) = leader();
+        settle(&mut core, &mut apply);
+        let (term, last) = (core.node.raft.term, core.node.raft.raft_log.last_index());
+        let msg_type = MessageType::MsgAppendResponse.into();
+        let told = |index, commit| Message { msg_type, term, index, commit, ..Message::default() };
+        assert_eq!(ends(&mut core, told(last, last)), None);
+        assert_eq!(ends(&mut core, told(last + 1, last)), None, "it is dropped");
+        let stranger = Message { from: 99, to: ME, ..told(last + 1, last + 1) };
+        assert!(matches!(judge(&core.node.raft, &stranger), Drop(_)));
+        let fatal = ends(&mut core, told(last + 1, last + 1)).expect("it has lost what it had");
+        assert!(fatal.starts_with("member 8 knows that the log is committed up to 2,"), "{fatal}");
+    }
+
+    #[test]
+    fn a_member_does_not_follow_who_has_other_entries_where_its_own_are_committed() {
+        let entry = |index, term| Entry { index, term, ..Entry::default() };
+        let follower = || {
+            let entries = (1..=5).map(|index| entry(index, 2)).collect();
+            let hard_state = HardState { term: 2, commit: 4, ..HardState::default() };
+            let conf = RaftCore::<()>::conf_state(vec![ME, PEER], Vec::new());
+            core(LogStore::new((0, 0), hard_state, conf, entries))
+        };
+        let append = |(index, log_term), entries: &[(u64, u64)]| Message {
+            msg_type: MessageType::MsgAppend.into(),
+            term: 3,
+            index,
+            log_term,
+            entries: entries.iter().map(|(index, term)| entry(*index, *term)).collect(),
+            ..Message::default()
+        };
+        for (message, what) in [
+            (append((4, 2), &[(5, 3)]), "what is not committed may be another's"),
+            (append((3, 2), &[(4, 2), (5, 2), (6, 3)]), "all is known already, but the last"),
+            (append((5, 3), &[]), "nor does this tell of more than what is not committed"),
+        ] {
+            assert_eq!(ends(&mut follower(), message), None, "{what}");
+        }
+        for message in [append((4, 3), &[(5, 3)]), append((3, 2), &[(4, 3)]), append((1, 1), &[])] {
+            let fatal = ends(&mut follower(), message).expect("its committed log is not to change");
+            assert!(fatal.contains("has an entry of term"), "{fatal}");
+        }
     }
 
     /// Lets happen what follows, as the disk and the other actors do; the entries that

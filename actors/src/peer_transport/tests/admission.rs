@@ -62,6 +62,20 @@ async fn a_member_that_was_removed_learns_it() {
     assert!(futures::poll!(b.inbound.next()).is_pending(), "raft was not told");
 }
 
+/// What commits a removal is the last thing that the removed member is sent.
+#[actix::test]
+async fn what_was_said_before_a_member_was_removed_still_arrives() {
+    let (mut a, mut b, _relay) = pair().await;
+    a.up().await;
+    a.send(vec![append(1, 10)]);
+    let members = [(A, MemberInfo { id: A, ..MemberInfo::default() })].into();
+    let cluster = ClusterState { members, removed: [B].into(), ..ClusterState::default() };
+    a.tell(PeerMessage::Members(Arc::new(cluster)));
+    assert_eq!(indexes(&b.hear_messages(1).await), [1]);
+    a.settle().await;
+    assert!(a.status.get().active_since.is_empty(), "it is none that could be reached");
+}
+
 #[actix::test]
 async fn a_member_that_was_removed_long_ago_learns_it() {
     let b = Side::start(settings(CLUSTER, B)).await;
