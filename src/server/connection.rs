@@ -191,8 +191,12 @@ async fn room_is_needed(role: Role, place: &Place) {
     if role != Role::Metrics {
         return std::future::pending().await;
     }
-    tokio::time::sleep(GRACE).await;
-    place.wanted().await;
+    // In a box: clients' connections need no room for it.
+    Box::pin(async {
+        tokio::time::sleep(GRACE).await;
+        place.wanted().await;
+    })
+    .await;
 }
 
 /// An answer to come. Always in a box: a request's future is moved several times on its
