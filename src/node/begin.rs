@@ -47,11 +47,10 @@ pub(super) async fn way(config: &Config) -> Result<Way, String> {
 async fn bootstrap_way(config: &Config) -> Result<Way, String> {
     let addresses = Addresses::find(config.bootstrap_urls()).await;
     config.check_bootstrap(&|url| addresses.of(url))?;
-    let (identity, mut cluster) = bootstrap(config, &config.initial_cluster)?;
+    let (mut identity, mut cluster) = bootstrap(config, &config.initial_cluster)?;
     if is_bootstrapped(config, identity.member_id).await {
         return Err(format!("member {:x} has already been bootstrapped", identity.member_id));
     }
-    let mut identity = identity;
     if let Discovery::V3(service) = &config.discovery {
         let text = discovery::join(service, identity.member_id, &config.initial_cluster).await?;
         let found = InitialCluster::parse(&text)?;

@@ -125,12 +125,12 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
     let (company, running) = start_company(&config, &registry, way)?;
     let members = company.view().cluster().members.len();
     options.max_connections =
-        descriptors::client_connections(limit, members).map_err(RunError::Descriptors)?;
+        descriptors::connections(limit, members).map_err(RunError::Descriptors)?;
     let identity = company.identity();
     tracing::info!(
         { "local-member-id" = format!("{:x}", identity.member_id),
           "cluster-id" = format!("{:x}", identity.cluster_id),
-          "client-connections-max" = options.max_connections },
+          "client-connections-max" = options.max_connections.clients },
         "started member"
     );
     // Other members are served at once: without them there is no leader.

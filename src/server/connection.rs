@@ -20,7 +20,9 @@ use tower::ServiceExt;
 use super::authority::AnyAuthority;
 use super::coalescing::Coalescing;
 use super::listeners::Role;
+use super::opening::Opening;
 use super::options::ServerOptions;
+use super::places::Place;
 use crate::grpc::{self, Faces, Phase};
 
 /// What a client may send on one stream before it is read, in bytes.
@@ -47,19 +49,21 @@ const PENDING_RESETS_MAX: usize = 1024;
 /// beside it, of which it holds back more than a few hundred by itself.
 const PEER_STREAMS_MAX: u32 = 1024;
 
-/// How long another member may be silent before it is asked for a sign of life; it asks
-/// at least as often itself.
-pub(super) fn peer_silence(election_timeout: Duration) -> Duration {
-    (2 * election_timeout).max(Duration::from_secs(2))
-}
-
 /// How long that sign may take, in times of silence. It may stand behind a megabyte of a
 /// snapshot on a slow line, while a host that lost its power is still forgotten in seconds.
 const PEER_PATIENCE: u32 = 3;
 
-/// How long the header of an HTTP/1 request may take, the wait for the next request on
-/// a connection included.
+/// How long a client may take to say what it speaks, and for the header of an HTTP/1
+/// request, the wait for the next request on a connection included.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The same for those who look at metrics, who come again within a minute, and for members,
+/// who ask one question on such a connection.
+const BRIEF_HEADER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// What everyone may take to say something, or to read an answer, although others wait for
+/// the place.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What every connection needs at hand.
 pub(super) struct Shared {
@@ -76,11 +80,24 @@ pub(super) struct Shared {
     pub(super) client_builder: auto::Builder<TokioExecutor>,
     /// How other members are.
     pub(super) peer_builder: auto::Builder<TokioExecutor>,
+    /// How those are who look at metrics.
+    pub(super) metrics_builder: auto::Builder<TokioExecutor>,
+}
+
+impl Shared {
+    /// How to speak with those who come to a listener of this role.
+    fn builder(&self, role: Role) -> &auto::Builder<TokioExecutor> {
+        match role {
+            Role::Client | Role::GrpcOnly | Role::HttpOnly => &self.client_builder,
+            Role::Peer => &self.peer_builder,
+            Role::Metrics => &self.metrics_builder,
+        }
+    }
 }
 
 /// How to speak with clients: within the limits that the operator chose for them.
 pub(super) fn for_clients(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
-    let mut builder = builder();
+    let mut builder = builder(HEADER_TIMEOUT);
     builder
         .http2()
         .max_concurrent_streams(options.max_concurrent_streams)
@@ -92,7 +109,7 @@ pub(super) fn for_clients(options: &ServerOptions) -> auto::Builder<TokioExecuto
 /// How to speak with other members: no limit that is meant for clients may come between
 /// them. One that says nothing for `silence` is asked for a sign of life.
 pub(super) fn for_peers(silence: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = builder();
+    let mut builder = builder(BRIEF_HEADER_TIMEOUT);
     builder
         .http2()
         .max_concurrent_streams(PEER_STREAMS_MAX)
@@ -101,10 +118,16 @@ pub(super) fn for_peers(silence: Duration) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// How to speak with those who look at metrics: over HTTP/1 alone, as etcd does, since
+/// whoever speaks HTTP/2 may keep a place without ever asking.
+pub(super) fn for_metrics() -> auto::Builder<TokioExecutor> {
+    builder(BRIEF_HEADER_TIMEOUT).http1_only()
+}
+
 /// What holds for every connection.
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -117,8 +140,15 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Serves one connection until the client or the node leaves.
-pub(super) async fn serve<I>(io: I, role: Role, shared: Arc<Shared>)
+fn header_timeout(role: Role) -> Duration {
+    match role {
+        Role::Client | Role::GrpcOnly | Role::HttpOnly => HEADER_TIMEOUT,
+        Role::Peer | Role::Metrics => BRIEF_HEADER_TIMEOUT,
+    }
+}
+
+/// Serves one connection until the client or the node leaves, or until it has to make room.
+pub(super) async fn serve<I>(io: I, role: Role, shared: Arc<Shared>, place: Place)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -126,23 +156,47 @@ where
     let mut end = shared.faces.phase();
     let answering = Arc::clone(&shared);
     let service = service_fn(move |request| answer(&answering, role, request));
+    let io = Opening::new(io, patience(header_timeout(role), place.wanted()));
     let io = TokioIo::new(Coalescing::new(AnyAuthority::new(io)));
-    let builder = if role == Role::Peer { &shared.peer_builder } else { &shared.client_builder };
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = pin!(shared.builder(role).serve_connection(io, service));
     // Members talk to each other for as long as there are clients to serve.
     let last = if role == Role::Peer { Phase::Draining } else { Phase::Serving };
-    tokio::select! {
+    let makes_room = tokio::select! {
         biased;
         // Broken connections are the clients' business.
         _ = connection.as_mut() => return,
-        _ = phase.wait_for(|phase| *phase > last) => {}
-    }
+        _ = phase.wait_for(|phase| *phase > last) => false,
+        () = room_is_needed(role, &place) => true,
+    };
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         biased;
         _ = connection.as_mut() => {}
         _ = end.wait_for(|phase| *phase == Phase::Closed) => {}
+        () = tokio::time::sleep(GRACE), if makes_room => {}
     }
+}
+
+/// Returns when a connection has had its time to say what it speaks: a short one if its place
+/// is wanted, else this long.
+async fn patience(long: Duration, wanted: impl Future<Output = ()>) {
+    tokio::time::sleep(GRACE).await;
+    // Either way, it is over.
+    let _ = tokio::time::timeout(long.saturating_sub(GRACE), wanted).await;
+}
+
+/// Returns when a connection has to go because others wait for its place. Only those who look
+/// at metrics have to, who can come again at any time: health is asked for among them.
+async fn room_is_needed(role: Role, place: &Place) {
+    if role != Role::Metrics {
+        return std::future::pending().await;
+    }
+    // In a box: clients' connections need no room for it.
+    Box::pin(async {
+        tokio::time::sleep(GRACE).await;
+        place.wanted().await;
+    })
+    .await;
 }
 
 /// An answer to come. Always in a box: a request's future is moved several times on its
@@ -203,12 +257,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn patience_is_short_with_those_whose_place_is_wanted() {
+        let long = 2 * GRACE;
+        let begun = Instant::now();
+        patience(long, std::future::ready(())).await;
+        let took = begun.elapsed();
+        assert!(took >= GRACE && took < long, "{took:?}");
+        let begun = Instant::now();
+        patience(long, std::future::pending()).await;
+        assert!(begun.elapsed() >= long);
+    }
+
+    #[tokio::test]
     async fn a_member_that_is_gone_is_given_up_after_a_few_silences() {
         let silence = Duration::from_millis(100);
         let lasted = tokio::time::timeout(Duration::from_secs(60), lasts(for_peers(silence)));
         let lasted = lasted.await.expect("it is given up");
         assert!(lasted >= (1 + PEER_PATIENCE) * silence, "a slow line has its time: {lasted:?}");
-        assert_eq!(peer_silence(Duration::from_secs(1)), Duration::from_secs(2));
-        assert_eq!(peer_silence(Duration::from_secs(5)), Duration::from_secs(10));
     }
 }

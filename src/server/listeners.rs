@@ -7,13 +7,18 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::options::{Endpoint, ServerOptions};
 
 /// Connections the kernel keeps while none is accepted.
 const BACKLOG: i32 = 4096;
+
+/// How long a connection may be silent before the system asks whether the other side is
+/// there, and the time between two such questions. As etcd has it.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// What is served at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +118,9 @@ fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
+    // The connections that are accepted have it from here.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    socket.set_tcp_keepalive(&keepalive)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -131,7 +139,9 @@ fn bind_unix(path: &Path) -> io::Result<Socketed> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use socket2::SockRef;
 
     use super::*;
 
@@ -148,6 +158,18 @@ mod tests {
         let error = Listeners::bind(&again).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn the_system_asks_who_is_silent_whether_it_is_there() {
+        let listener = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(30));
     }
 
     #[test]

@@ -9,28 +9,30 @@ mod authority;
 mod coalescing;
 mod connection;
 mod listeners;
+mod opening;
 mod options;
 mod places;
 
 pub use listeners::{Listeners, Role};
-pub use options::{CONNECTIONS_MAX, Endpoint, ServerOptions};
+pub use options::{ConnectionsMax, Endpoint, ServerOptions};
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_rt::ArbiterHandle;
 use castd_actors::Company;
+use castd_actors::peer_transport::PeerSettings;
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
-use connection::{Shared, peer_silence};
+use connection::Shared;
 use listeners::Socketed;
-use places::Places;
+use places::{Complaint, Place, Places};
 
-use crate::grpc::{Faces, LeaderWatch, Phase};
+use crate::grpc::{FaceOptions, Faces, LeaderWatch, Phase};
 use crate::http::HttpFaces;
 use crate::metrics::{CompanyCollector, Metrics, ProcessCollector};
 
@@ -103,7 +105,8 @@ pub fn serve(
             let (door, desk) = company.with_desk(thread);
             arbiter.spawn(desk.run());
             let peers = door.peer_calls();
-            let shared = Arc::new(shared(faces.at(door), peers, registry, options));
+            let silence = peer_silence(company, options);
+            let shared = Arc::new(shared(faces.at(door), peers, registry, options, silence));
             Post { arbiter: arbiter.clone(), shared }
         })
         .collect();
@@ -144,6 +147,7 @@ fn shared(
     peer_calls: Routes,
     registry: &Registry,
     options: &ServerOptions,
+    silence: Duration,
 ) -> Shared {
     let faces = Arc::new(faces);
     let http = HttpFaces::new(Arc::clone(&faces), registry.clone());
@@ -154,8 +158,17 @@ fn shared(
         peer: http.peer_routes(),
         peer_calls,
         client_builder: connection::for_clients(options),
-        peer_builder: connection::for_peers(peer_silence(options.faces.election_timeout)),
+        peer_builder: connection::for_peers(silence),
+        metrics_builder: connection::for_metrics(),
     }
+}
+
+/// How long another member may be silent before it is asked for a sign of life: as long as
+/// this member's own links may be.
+fn peer_silence(company: &Company, options: &ServerOptions) -> Duration {
+    let FaceOptions { version, election_timeout, .. } = &options.faces;
+    // It does not depend on the tick.
+    PeerSettings::new(company.identity(), version, Duration::ZERO, *election_timeout).silence
 }
 
 async fn watch_leader(
@@ -218,33 +231,46 @@ impl Acceptor {
 
     async fn accept_all<L: Listener>(&self, role: Role, listener: L) -> io::Result<()> {
         let mut posts = self.posts.iter().cycle();
+        let mut complaint = Complaint::default();
+        let mut refusal = Complaint::default();
         loop {
             let stream = match listener.accept_stream().await {
                 Ok(stream) => stream,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection");
+                    if refusal.is_due(Instant::now()) {
+                        tracing::warn!(?role, %error, "failed to accept connections");
+                    }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             };
             // Not before there is somebody to take it: a listener at which nobody comes
             // would keep a place from another.
-            let place = self.places.take(role).await;
+            let Some(place) = self.place(role, &mut complaint).await else { return Ok(()) };
             let Some(post) = posts.next() else { return Ok(()) };
             self.hand_over(post, role, stream, place);
         }
     }
 
+    /// A place for a connection to a listener of this role, as soon as there is one.
+    async fn place(&self, role: Role, complaint: &mut Complaint) -> Option<Place> {
+        let stock = self.places.of(role);
+        if let Some(place) = stock.try_take() {
+            return Some(place);
+        }
+        if complaint.is_due(Instant::now()) {
+            tracing::warn!(
+                ?role,
+                "as many connections as there may be: the next waits for one to end"
+            );
+        }
+        stock.take().await
+    }
+
     /// Moves a connection to an arbiter. A socket belongs to the event loop that made it,
     /// so it travels without one.
-    fn hand_over<S: Stream>(
-        &self,
-        post: &Post,
-        role: Role,
-        stream: S,
-        place: Option<OwnedSemaphorePermit>,
-    ) {
+    fn hand_over<S: Stream>(&self, post: &Post, role: Role, stream: S, place: Place) {
         let Ok(socket) = stream.detach() else { return };
         let shared = Arc::clone(&post.shared);
         // Nobody waits for the other members to leave.
@@ -253,8 +279,8 @@ impl Acceptor {
             let Ok(stream) = S::attach(socket) else { return };
             // As a task of the runtime itself, not of the arbiter's local set.
             tokio::spawn(async move {
-                connection::serve(stream, role, shared).await;
-                drop((place, alive));
+                connection::serve(stream, role, shared, place).await;
+                drop(alive);
             });
         });
     }

@@ -6,8 +6,21 @@ use std::time::Duration;
 
 use crate::grpc::FaceOptions;
 
-/// The most connections of clients, however many descriptors there are: each costs memory.
-pub const CONNECTIONS_MAX: usize = 60_000;
+/// How many connections there may be at once; more wait until one ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionsMax {
+    /// Those of clients, on all their listeners together.
+    pub clients: usize,
+    /// Those to the metrics listeners.
+    pub metrics: usize,
+    /// Those of other members.
+    pub peers: usize,
+}
+
+impl ConnectionsMax {
+    /// The most there are, however many descriptors may be open: each costs memory.
+    pub const MOST: Self = Self { clients: 60_000, metrics: 1024, peers: 1024 };
+}
 
 /// A place to listen at. Names are resolved before they come here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +53,8 @@ pub struct ServerOptions {
     pub keepalive_interval: Option<Duration>,
     /// How long that sign may take.
     pub keepalive_timeout: Duration,
-    /// The most connections of clients, on all their listeners together; more wait for
-    /// one to end. Members are not counted, and neither are those who ask for metrics.
-    pub max_connections: usize,
+    /// How many connections there may be.
+    pub max_connections: ConnectionsMax,
     /// How long calls may go on after the node has been told to stop.
     pub drain: Duration,
 }
@@ -59,7 +71,7 @@ impl Default for ServerOptions {
             max_concurrent_streams: u32::MAX,
             keepalive_interval: Some(Duration::from_secs(2 * 3600)),
             keepalive_timeout: Duration::from_secs(20),
-            max_connections: CONNECTIONS_MAX,
+            max_connections: ConnectionsMax::MOST,
             drain: Duration::from_secs(5),
         }
     }

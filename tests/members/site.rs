@@ -58,12 +58,31 @@ impl Site {
     }
 
     /// Starts a member that may have no more than `descriptors` files open.
-    pub fn start_with_limit(&self, n: usize, members: &[usize], descriptors: u32) -> Running {
+    pub fn start_with_limit(
+        &self,
+        n: usize,
+        members: &[usize],
+        descriptors: u32,
+        flags: &[&str],
+    ) -> Running {
         let data = self.dir.path().join(&self.places[n].name);
         let mut shell = Command::new("bash");
         let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
         shell.args(["-c", &script, PROGRAM]);
-        self.spawn(shell, n, members, &data, &[])
+        self.spawn(shell, n, members, &data, flags)
+    }
+
+    /// Starts a member by way of a launcher, which is told the program and its arguments.
+    pub fn start_by(
+        &self,
+        mut launcher: Command,
+        n: usize,
+        members: &[usize],
+        flags: &[&str],
+    ) -> Running {
+        let data = self.dir.path().join(&self.places[n].name);
+        launcher.arg(PROGRAM);
+        self.spawn(launcher, n, members, &data, flags)
     }
 
     fn spawn(
@@ -145,6 +164,14 @@ impl Running {
     pub fn terminate(&self) {
         let id = Pid::from_child(&self.child);
         kill_process(id, Signal::TERM).expect("it runs");
+    }
+
+    /// The process of a member that was started by way of a launcher that stays.
+    pub fn child(&self) -> Pid {
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let child = children.expect("the system tells").trim().parse().expect("it has one child");
+        Pid::from_raw(child).expect("no process has the number 0")
     }
 
     /// What the member said until it ended, and how it did.

@@ -1,6 +1,10 @@
 //! A member that is told to stop does so at once, whatever it is about.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use castd_proto::etcdserverpb::lease_client::LeaseClient;
@@ -12,6 +16,7 @@ use castd_proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use futures::{StreamExt, stream};
+use rustix::process::{Signal, kill_process};
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
@@ -39,6 +44,48 @@ fn who_looks_for_a_name_goes_on_looking_and_hears_signals() {
     member.terminate();
     wait_until_terminated(member);
     assert!(told.elapsed() < STOP_MAX, "it took {:?}", told.elapsed());
+}
+
+/// When a member is given up that waits for its lookup, which never ends.
+const LOOKUP_MAX: Duration = Duration::from_secs(10);
+
+/// The first process of a container hears of a signal while the system looks for a name, and
+/// does not wait for it. What the system reads for that is a pipe here, which says nothing.
+#[test]
+fn the_first_process_does_not_wait_for_a_name() {
+    let own_processes = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child"];
+    let tried = Command::new("unshare").args(own_processes).arg("true").status();
+    if !tried.is_ok_and(|status| status.success()) {
+        eprintln!("\n*** SKIPPED: nothing can be the first process here ***\n");
+        return;
+    }
+    let site = Site::new(1);
+    let aliases = site.dir.path().join("aliases");
+    assert!(Command::new("mkfifo").arg(&aliases).status().unwrap().success());
+    let mut launcher = Command::new("unshare");
+    launcher.args(own_processes).env("HOSTALIASES", &aliases);
+    let elsewhere = ["--initial-advertise-peer-urls", "http://nowhere:2380"];
+    let member = site.start_by(launcher, 0, &[0], &elsewhere);
+
+    // Opens when the system's lookup opens it for reading.
+    let (opened, opening) = mpsc::sync_channel(1);
+    thread::spawn(move || opened.send(File::options().write(true).open(aliases)));
+    let _says_nothing = opening.recv_timeout(LOOKUP_MAX).expect("a name is looked up").unwrap();
+    let first = member.child();
+    let (ended, ending) = mpsc::sync_channel::<()>(1);
+    let watch = thread::spawn(move || {
+        if ending.recv_timeout(LOOKUP_MAX) == Err(RecvTimeoutError::Timeout) {
+            kill_process(first, Signal::KILL).unwrap();
+        }
+    });
+    let told = Instant::now();
+    kill_process(first, Signal::TERM).unwrap();
+    let (said, status) = member.wait_until_ended();
+    let took = told.elapsed();
+    drop(ended);
+    watch.join().unwrap();
+    assert!(took < STOP_MAX, "it took {took:?}: {said}");
+    assert_eq!(status.code(), Some(0), "{said}");
 }
 
 async fn watch(channel: Channel) -> Streaming<WatchResponse> {

@@ -8,7 +8,7 @@ use super::Malformed;
 use super::hpack::{Decoder, FIELD_OVERHEAD_BYTES, write_field};
 
 /// What every HTTP/2 client says first.
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(in crate::server) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The largest payload of a frame, in bytes: the default of HTTP/2, which the server
 /// leaves as it is.

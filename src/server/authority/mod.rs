@@ -24,6 +24,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub(super) use filter::PREFACE;
+
 use filter::Filter;
 
 /// How much is read at once while a connection is looked at.
