@@ -29,9 +29,8 @@ pub(super) async fn members(State(http): State<HttpFaces>, method: Method) -> Re
         return refused;
     }
     let company = &http.faces.company;
-    let view = company.view();
     let cluster = format!("{:x}", company.identity().cluster_id);
-    let body = json(view.cluster().members.values());
+    let body = json(company.members_ever_heard().iter());
     let headers = [(CLUSTER_ID_HEADER, cluster.as_str()), (CASTD_VERSION_HEADER, CASTD_VERSION)];
     ([(CONTENT_TYPE, JSON)], headers, body).into_response()
 }

@@ -8,17 +8,20 @@ use std::time::Duration;
 use castd_actors::Identity;
 use castd_actors::cluster::{ClusterState, MemberInfo, cluster_id, member_id};
 
-use super::remote::{self, RemoteCluster};
+use super::remote::{self, Patience, RemoteCluster};
 use super::resolve::Addresses;
 use super::version::{OLDEST, Version};
 use super::{discovery, srv};
 use crate::config::{self, Config, Discovery, ETCD_VERSION, InitialCluster, Url, same_urls};
 
 /// How long another member may take to say who is in the cluster.
-const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+const JOIN_PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(10) };
 
-/// The same, when it only might be there.
-const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(1);
+/// The same, when it only might be there. Who listens and says nothing reads what it has on
+/// its disk; who is as new as this member turns callers away.
+const BOOTSTRAP_PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(1), answer: Duration::from_secs(10) };
 
 /// A member's way to its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +98,8 @@ async fn is_bootstrapped(config: &Config, own: u64) -> bool {
     // Mostly nobody answers: the others begin as well.
     let asked = urls.iter().map(|url| remote::cluster_at(url, BOOTSTRAP_PATIENCE));
     let answers = futures::future::join_all(asked).await;
-    let Some(cluster) = answers.into_iter().flatten().next() else { return false };
-    cluster.members.iter().any(|member| member.id == own && !member.client_urls.is_empty())
+    let mut members = answers.iter().flatten().flat_map(|cluster| &cluster.members);
+    members.any(|member| member.id == own && !member.client_urls.is_empty())
 }
 
 /// The peer URLs of all but this member, sorted.
@@ -125,7 +128,8 @@ async fn join_way(config: &Config) -> Result<Way, String> {
         .get(&config.name)
         .copied()
         .unwrap_or_default();
-    check_versions(&running, own, config.request_timeout()).await?;
+    let timeout = config.request_timeout();
+    check_versions(&running, own, Patience { connect: timeout, answer: timeout }).await?;
     let learners = running.members.iter().filter(|member| member.is_learner).count();
     if learners > usize::try_from(config.max_learners).unwrap_or(usize::MAX) {
         return Err("membership: too many learner members in cluster".to_owned());
@@ -213,7 +217,7 @@ fn shown(cluster: &RemoteCluster) -> String {
 async fn check_versions(
     running: &RemoteCluster,
     own: u64,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<(), String> {
     let newest = Version::parse(ETCD_VERSION).map(Version::without_patch);
     let others = running.members.iter().filter(|member| member.id != own);

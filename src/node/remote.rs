@@ -11,12 +11,22 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::config::{Scheme, Url};
 use crate::http::{CASTD_VERSION_HEADER, CLUSTER_ID_HEADER};
 
 /// A list of members is some kilobytes; more is not one.
 const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// How long another member is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Until there is a connection.
+    pub connect: Duration,
+    /// From then on, until it has answered.
+    pub answer: Duration,
+}
 
 /// What other members say of their cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +64,7 @@ pub(super) struct RemoteVersions {
 ///
 /// # Errors
 /// In etcd's words, when nobody can.
-pub(super) async fn cluster(urls: &[Url], patience: Duration) -> Result<RemoteCluster, String> {
+pub(super) async fn cluster(urls: &[Url], patience: Patience) -> Result<RemoteCluster, String> {
     for url in urls {
         match cluster_at(url, patience).await {
             Ok(cluster) if cluster.members.is_empty() => {
@@ -76,7 +86,7 @@ pub(super) async fn cluster(urls: &[Url], patience: Duration) -> Result<RemoteCl
 ///
 /// # Errors
 /// Why it does not say.
-pub(super) async fn cluster_at(url: &Url, patience: Duration) -> Result<RemoteCluster, String> {
+pub(super) async fn cluster_at(url: &Url, patience: Patience) -> Result<RemoteCluster, String> {
     let (headers, body) = get(url, "/members", patience).await?;
     let members: Vec<RemoteMember> =
         serde_json::from_slice(&body).map_err(|error| error.to_string())?;
@@ -96,7 +106,7 @@ pub(super) async fn cluster_at(url: &Url, patience: Duration) -> Result<RemoteCl
 }
 
 /// The versions that the first of a member's URLs to answer tells of.
-pub(super) async fn versions(urls: &[String], patience: Duration) -> Option<RemoteVersions> {
+pub(super) async fn versions(urls: &[String], patience: Patience) -> Option<RemoteVersions> {
     for url in urls.iter().filter_map(|url| Url::parse(url).ok()) {
         let page = get(&url, "/version", patience).await;
         match page.and_then(|(_, body)| serde_json::from_slice(&body).map_err(|e| e.to_string())) {
@@ -112,17 +122,21 @@ pub(super) async fn versions(urls: &[String], patience: Duration) -> Option<Remo
 }
 
 /// One page of another member.
-async fn get(url: &Url, path: &str, patience: Duration) -> Result<(HeaderMap, Bytes), String> {
-    tokio::time::timeout(patience, fetch(url, path))
-        .await
-        .unwrap_or_else(|_| Err(format!("no answer within {patience:?}")))
-}
-
-async fn fetch(url: &Url, path: &str) -> Result<(HeaderMap, Bytes), String> {
+async fn get(url: &Url, path: &str, patience: Patience) -> Result<(HeaderMap, Bytes), String> {
     if url.scheme() != Scheme::Http {
         return Err(format!("cannot speak {}: TLS is not built in yet", url.scheme().as_str()));
     }
-    let stream = TcpStream::connect(url.authority()).await.map_err(|e| e.to_string())?;
+    let Patience { connect, answer } = patience;
+    let stream = timeout(connect, TcpStream::connect(url.authority()))
+        .await
+        .map_err(|_| format!("no connection within {connect:?}"))?
+        .map_err(|error| error.to_string())?;
+    timeout(answer, fetch(stream, url, path))
+        .await
+        .map_err(|_| format!("no answer within {answer:?}"))?
+}
+
+async fn fetch(stream: TcpStream, url: &Url, path: &str) -> Result<(HeaderMap, Bytes), String> {
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
     let request = Request::get(path)
@@ -154,7 +168,8 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const PATIENCE: Patience =
+        Patience { connect: Duration::from_secs(5), answer: Duration::from_secs(5) };
 
     /// A server that answers everything with `answer`.
     async fn answering(answer: String) -> Url {

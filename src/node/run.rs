@@ -107,6 +107,10 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
         lock_memory()?;
     }
     let member_dir = config.member_dir();
+    let mut options = server_options(&config).map_err(RunError::Listen)?;
+    // Before anything is written or asked: who runs already has the ports, and what another
+    // member asks waits until this one can say what it has on its disk.
+    let listeners = Listeners::bind(&options).map_err(|e| RunError::Listen(e.to_string()))?;
     let _data_dir = tokio::select! {
         opened = DataDir::when_free(&config.data_dir, &member_dir) => opened?,
         signal = signals.next() => return Ok(Ended::Signal(signal)),
@@ -115,11 +119,9 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
         tracing::warn!("the JSON gateway is not built in yet: /v3 is not served");
     }
     let way = tokio::select! {
-        way = find_way(&config) => way?,
+        way = find_way(&config, &listeners) => way?,
         signal = signals.next() => return Ok(Ended::Signal(signal)),
     };
-    let mut options = server_options(&config).map_err(RunError::Listen)?;
-    let listeners = Listeners::bind(&options).map_err(|e| RunError::Listen(e.to_string()))?;
     let registry = Registry::new();
     show_features(&registry, config.features.iter().copied())?;
     let (company, running) = start_company(&config, &registry, way)?;
@@ -150,14 +152,18 @@ pub async fn run(config: Config) -> Result<Ended, RunError> {
 }
 
 /// A new member's way to its cluster; `None` for one that has data.
-async fn find_way(config: &Config) -> Result<Option<Way>, RunError> {
+async fn find_way(config: &Config, listeners: &Listeners) -> Result<Option<Way>, RunError> {
     if wal_writer::exists(&config.wal_dir()).map_err(OpenError::Wal)? {
         if config.discovery != Discovery::Static {
             tracing::warn!("discovery is ignored since cluster already initialized");
         }
         return Ok(None);
     }
-    way(config).await.map(Some).map_err(RunError::Bootstrap)
+    // Others who begin as well must not wait for each other.
+    tokio::select! {
+        way = way(config) => way.map(Some).map_err(RunError::Bootstrap),
+        never = listeners.turn_members_away() => match never {},
+    }
 }
 
 fn start_company(
@@ -354,6 +360,9 @@ fn lock_memory() -> Result<(), RunError> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Others that would end the process if nobody listened, and are not meant for that:
+    /// etcd goes on.
+    _ignored: [Signal; 3],
 }
 
 impl Signals {
@@ -364,6 +373,11 @@ impl Signals {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            _ignored: [
+                listen(SignalKind::user_defined1())?,
+                listen(SignalKind::user_defined2())?,
+                listen(SignalKind::alarm())?,
+            ],
         })
     }
 

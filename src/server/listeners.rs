@@ -3,12 +3,14 @@
 //! They are bound before anything else starts, so that a port in use is an error at
 //! once, and handed to an event loop when there is something to serve.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::future::join_all;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::options::{Endpoint, ServerOptions};
@@ -83,12 +85,25 @@ impl Listeners {
         for (role, endpoints) in groups {
             for endpoint in endpoints {
                 let socket = bind(endpoint, options.reuse_port).map_err(|error| {
-                    io::Error::new(error.kind(), format!("listen {endpoint:?}: {error}"))
+                    let reason = reason(&error);
+                    io::Error::new(error.kind(), format!("listen {endpoint}: bind: {reason}"))
                 })?;
                 all.push((role, socket));
             }
         }
         Ok(Self(all))
+    }
+
+    /// Lets nobody wait at the listeners for members, as long as this is polled: this one
+    /// has nothing to tell them yet.
+    pub async fn turn_members_away(&self) -> Infallible {
+        let doors = self.0.iter().filter(|(role, _)| *role == Role::Peer);
+        for failed in join_all(doors.map(|(_, socket)| turn_away(socket))).await {
+            // Whoever comes waits then for as long as it likes.
+            let Err(error) = failed;
+            tracing::warn!(%error, "cannot turn other members away");
+        }
+        std::future::pending().await
     }
 
     /// The TCP addresses that are listened at, with what is served there.
@@ -100,6 +115,40 @@ impl Listeners {
                 Socketed::Unix(..) => None,
             })
             .collect()
+    }
+}
+
+/// Why binding failed, in the words that users of etcd look for.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Closes every connection that comes in.
+async fn turn_away(socket: &Socketed) -> io::Result<Infallible> {
+    match socket {
+        Socketed::Tcp(listener) => {
+            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            loop {
+                pause_if_failed(listener.accept().await.map(drop)).await;
+            }
+        }
+        Socketed::Unix(listener, _) => {
+            let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
+            loop {
+                pause_if_failed(listener.accept().await.map(drop)).await;
+            }
+        }
+    }
+}
+
+async fn pause_if_failed(accepted: io::Result<()>) {
+    if accepted.is_err() {
+        tokio::time::sleep(super::ACCEPT_BACKOFF).await;
     }
 }
 
@@ -128,6 +177,9 @@ fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
 }
 
 fn bind_unix(path: &Path) -> io::Result<Socketed> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -140,8 +192,10 @@ fn bind_unix(path: &Path) -> io::Result<Socketed> {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpStream};
+    use std::pin::pin;
 
     use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -157,7 +211,41 @@ mod tests {
         let again = ServerOptions { client: vec![loopback(address.port())], ..options };
         let error = Listeners::bind(&again).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!("listen tcp {address}: bind: address already in use")
+        );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn members_are_turned_away_until_there_is_something_to_tell_them() {
+        let options = ServerOptions { peer: vec![loopback(0)], ..ServerOptions::default() };
+        let listeners = Listeners::bind(&options).unwrap();
+        let [(Role::Peer, address)] = listeners.addresses()[..] else { panic!("one listener") };
+        let connect = || tokio::net::TcpStream::connect(address);
+        let mut early = connect().await.unwrap();
+        let closed = early.read_u8();
+        tokio::select! {
+            end = closed => assert!(end.is_err()),
+            never = listeners.turn_members_away() => match never {},
+        }
+        let mut late = connect().await.unwrap();
+        assert!(futures::poll!(pin!(late.read_u8())).is_pending(), "it waits");
+    }
+
+    #[test]
+    fn a_unix_socket_in_use_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("client.sock");
+        let endpoint = Endpoint::Unix(path.clone());
+        let options = ServerOptions { client: vec![endpoint], ..ServerOptions::default() };
+        let _first = Listeners::bind(&options).unwrap();
+        let error = Listeners::bind(&options).map(|_| ()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("listen unix {}: bind: address already in use", path.display())
+        );
+        UnixStream::connect(&path).unwrap();
     }
 
     #[test]
@@ -195,7 +283,7 @@ mod tests {
             ..ServerOptions::default()
         };
         let listeners = Listeners::bind(&options).unwrap();
-        std::os::unix::net::UnixStream::connect(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
         drop(listeners);
         assert!(!path.exists());
     }

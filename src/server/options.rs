@@ -1,5 +1,6 @@
 //! What the operator chose for the listeners and their connections.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,15 @@ pub enum Endpoint {
     Tcp(SocketAddr),
     /// The path of a Unix domain socket. What is left of an earlier one is removed.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Unix(path) => write!(f, "unix {}", path.display()),
+        }
+    }
 }
 
 /// Everything the network faces are told.

@@ -11,7 +11,7 @@ use castd_proto::etcdserverpb::{
 };
 use tonic::Code;
 
-use site::{Site, begin};
+use site::{Running, Site, begin};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_learner_joins_votes_and_another_member_leaves() {
@@ -58,12 +58,11 @@ async fn a_learner_joins_votes_and_another_member_leaves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_known_or_unknown_may_not_begin_or_join() {
     let site = Site::new(3);
-    let _all = begin(&site, &[0, 1]);
-    // A member without its data would break what it promised; another port for it, since
-    // the one that runs has its own.
+    let mut all = begin(&site, &[0, 1]);
+    // A member without its data would break what it promised.
+    drop(all.remove(1));
     let empty = site.dir.path().join("empty");
-    let flags = ["--listen-peer-urls", &site.places[2].peer];
-    let (said, status) = site.start_with_data(1, &[0, 1], &empty, &flags).wait_until_ended();
+    let (said, status) = site.start_with_data(1, &[0, 1], &empty, &[]).wait_until_ended();
     assert!(said.contains("has already been bootstrapped"), "{said}");
     assert_eq!(status.code(), Some(1));
     let existing = ["--initial-cluster-state", "existing"];
@@ -86,4 +85,38 @@ async fn one_member_goes_on_alone_with_its_data() {
     let range = RangeRequest { key: "k".into(), ..RangeRequest::default() };
     let found = KvClient::new(site.channel(0).await).range(range).await.unwrap().into_inner();
     assert_eq!(found.kvs[0].value, "v");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_lost_its_disk_is_refused_when_all_start_again() {
+    let site = Site::new(3);
+    drop(begin(&site, &[0, 1, 2]));
+    std::fs::remove_dir_all(site.dir.path().join("m2")).unwrap();
+    let mut others = [0, 1].map(|n| site.start(n, &[0, 1, 2], &[]));
+    for place in &site.places[..2] {
+        let address = place.peer.trim_start_matches("http://");
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+    // They are there, and need not have read their data yet.
+    let (said, status) = site.start(2, &[0, 1, 2], &[]).wait_until_ended();
+    assert!(said.contains("has already been bootstrapped"), "{said}");
+    assert_eq!(status.code(), Some(1));
+    others.iter_mut().for_each(Running::wait_until_ready);
+}
+
+#[test]
+fn a_port_in_use_is_told_before_anything_is_written() {
+    let site = Site::new(1);
+    let _running = begin(&site, &[0]);
+    let elsewhere = site.dir.path().join("elsewhere");
+    for data in [&elsewhere, &site.dir.path().join("m0")] {
+        let (said, status) = site.start_with_data(0, &[0], data, &[]).wait_until_ended();
+        let address = site.places[0].client.trim_start_matches("http://");
+        let text = format!("listen tcp {address}: bind: address already in use");
+        assert!(said.contains(&text), "{said}");
+        assert_eq!(status.code(), Some(1));
+    }
+    assert!(!elsewhere.exists());
 }

@@ -162,8 +162,11 @@ impl Running {
 
     /// SIGTERM: a planned stop.
     pub fn terminate(&self) {
-        let id = Pid::from_child(&self.child);
-        kill_process(id, Signal::TERM).expect("it runs");
+        self.signal(Signal::TERM);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     /// The process of a member that was started by way of a launcher that stays.

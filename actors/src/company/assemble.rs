@@ -4,6 +4,7 @@
 //! them their turns is another matter: threads and arbiters in a member
 //! ([`super::start`]), and one loop under a seed in the simulator.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -171,7 +172,7 @@ pub fn assemble(
     config: &CompanyConfig,
     life: &Life,
 ) -> Result<Assembled, StartError> {
-    let Opened { identity, store, cluster, applied, applied_term, log, .. } = opened;
+    let Opened { identity, store, cluster, applied, applied_term, log, introduced, .. } = opened;
     let board = Switchboard::default();
     let (inlets, outlets) = mailboxes(&board, config.watch_threads.shards());
     let credits = Credits::new(REQUESTS_INSIDE, BYTES_INSIDE);
@@ -194,7 +195,7 @@ pub fn assemble(
     let hub = cast.hub(outlets.hub)?;
     let peers = cast.peers(&cluster, outlets.peers)?;
     let apply_loop = cast.apply_loop(cluster, outlets.apply);
-    let company = cast.company(board, &peers)?;
+    let company = cast.company(board, &peers, introduced)?;
     Ok(Assembled {
         company,
         raft_node,
@@ -376,7 +377,12 @@ impl Cast<'_> {
         })
     }
 
-    fn company(self, board: Switchboard, peers: &PeerParts) -> Result<Company, StartError> {
+    fn company(
+        self,
+        board: Switchboard,
+        peers: &PeerParts,
+        introduced: BTreeMap<u64, Vec<String>>,
+    ) -> Result<Company, StartError> {
         let promotions = PromotionMetrics::new(self.registry())?;
         let company = Company {
             identity: self.identity,
@@ -392,6 +398,7 @@ impl Cast<'_> {
             peer_requests: self.inlets.peers,
             peers: self.shown.reachable,
             rules: self.config.rules,
+            introduced: Arc::new(introduced),
             promotions,
             lease_ttl_min_s: lease_ttl_min_s(self.config.election),
             request_timeout: request_timeout(self.config.election),

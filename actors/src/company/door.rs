@@ -1,5 +1,6 @@
 //! The company's door: everything that the faces can ask of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Company {
     pub(super) peer_requests: Inlet<PeerMessage>,
     pub(super) peers: Published<PeerStatus>,
     pub(super) rules: MembershipRules,
+    /// See [`Opened`](super::Opened).
+    pub(super) introduced: Arc<BTreeMap<u64, Vec<String>>>,
     pub(super) promotions: PromotionMetrics,
     pub(super) lease_ttl_min_s: i64,
     /// How long a request may take.

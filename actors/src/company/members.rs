@@ -14,7 +14,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::sync::oneshot;
 
 use super::door::Company;
-use crate::cluster::quorum;
+use crate::cluster::{MemberInfo, quorum};
 use crate::peer_transport::{PeerMessage, PeerStatus};
 use crate::raft_node::RaftMessage;
 use crate::shared::{Error, Inlet, Refused};
@@ -198,6 +198,18 @@ impl Company {
             // Who is removed hears little of it: the others turn away at once.
             () = self.own_removal(), if id == self.identity.member_id => Ok(()),
         }
+    }
+
+    /// The members as this one knows them, with the client URLs that its log has for those
+    /// who have introduced themselves, be it committed or not: who has lost its disk must
+    /// hear that it has been here before, also from a member that has just been started.
+    pub fn members_ever_heard(&self) -> Vec<MemberInfo> {
+        let mut members: Vec<MemberInfo> =
+            self.view().cluster().members.values().cloned().collect();
+        for member in members.iter_mut().filter(|member| member.client_urls.is_empty()) {
+            member.client_urls = self.introduced.get(&member.id).cloned().unwrap_or_default();
+        }
+        members
     }
 
     /// Whether this member is none any more, by its own log or by another's word.

@@ -1,10 +1,14 @@
 //! From the disk to a state: the checkpoint, and the log behind it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use raft::eraftpb::{Entry, HardState};
+use castd_proto::castdpb::Request;
+use castd_proto::castdpb::request::Op;
+use prost::Message as _;
+use raft::eraftpb::{Entry, EntryType, HardState};
 
 use super::data_dir::{DataDir, RealDir};
 use super::force_new::force_new_cluster;
@@ -87,6 +91,10 @@ pub struct Opened {
     pub checkpoints: Box<dyn CheckpointStore>,
     /// Leases with the seconds granted and left.
     pub leases: Vec<(i64, i64, i64)>,
+    /// Members that the checkpoint knows by their peer URLs alone, and who have introduced
+    /// themselves in the log behind it, with their client URLs. Whether that is committed
+    /// is not known yet.
+    pub introduced: BTreeMap<u64, Vec<String>>,
 }
 
 /// raft's log as it was found or made.
@@ -152,6 +160,7 @@ pub(crate) fn open_in(
         took = ?started.elapsed(),
         "opened data directory"
     );
+    let introduced = introductions(&log.entries, &meta.cluster);
     Ok(Opened {
         identity,
         store,
@@ -162,7 +171,26 @@ pub(crate) fn open_in(
         wal,
         checkpoints,
         leases: meta.leases,
+        introduced,
     })
+}
+
+fn introductions(entries: &[Entry], cluster: &ClusterState) -> BTreeMap<u64, Vec<String>> {
+    if cluster.members.values().all(|member| !member.client_urls.is_empty()) {
+        return BTreeMap::new();
+    }
+    let requests = entries
+        .iter()
+        .filter(|entry| entry.get_entry_type() == EntryType::EntryNormal)
+        .filter_map(|entry| Request::decode(entry.data.clone()).ok());
+    requests
+        .filter_map(|request| match request.op? {
+            Op::MemberAttributes(attributes) => {
+                Some((attributes.member_id, attributes.client_urls))
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 /// A new member's first checkpoint: nothing but who is in the cluster.
