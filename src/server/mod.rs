@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use actix_rt::ArbiterHandle;
 use castd_actors::Company;
 use castd_actors::peer_transport::PeerSettings;
+use castd_actors::shared::Gate;
 use prometheus::Registry;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -30,11 +31,15 @@ use tonic::service::Routes;
 
 use connection::Shared;
 use listeners::Socketed;
-use places::{Complaint, Place, Places};
+use places::{Place, Places};
 
 use crate::grpc::{FaceOptions, Faces, LeaderWatch, Phase};
 use crate::http::HttpFaces;
 use crate::metrics::{CompanyCollector, Metrics, ProcessCollector};
+
+/// The shortest time between two warnings that there is no place, or that no connection
+/// can be accepted.
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long to wait before accepting again when the system refused to.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -231,14 +236,14 @@ impl Acceptor {
 
     async fn accept_all<L: Listener>(&self, role: Role, listener: L) -> io::Result<()> {
         let mut posts = self.posts.iter().cycle();
-        let mut complaint = Complaint::default();
-        let mut refusal = Complaint::default();
+        let mut complaint = Gate::new(WARN_INTERVAL);
+        let mut refusal = Gate::new(WARN_INTERVAL);
         loop {
             let stream = match listener.accept_stream().await {
                 Ok(stream) => stream,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    if refusal.is_due(Instant::now()) {
+                    if refusal.pass(Instant::now()) {
                         tracing::warn!(?role, %error, "failed to accept connections");
                     }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -254,12 +259,12 @@ impl Acceptor {
     }
 
     /// A place for a connection to a listener of this role, as soon as there is one.
-    async fn place(&self, role: Role, complaint: &mut Complaint) -> Option<Place> {
+    async fn place(&self, role: Role, complaint: &mut Gate) -> Option<Place> {
         let stock = self.places.of(role);
         if let Some(place) = stock.try_take() {
             return Some(place);
         }
-        if complaint.is_due(Instant::now()) {
+        if complaint.pass(Instant::now()) {
             tracing::warn!(
                 ?role,
                 "as many connections as there may be: the next waits for one to end"

@@ -5,15 +5,11 @@
 //! long as nobody waits for it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::listeners::Role;
 use super::options::ConnectionsMax;
-
-/// The shortest time between two complaints that there is no place.
-const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The stocks. Cheap to clone; all clones share them.
 #[derive(Clone, Debug)]
@@ -108,23 +104,6 @@ impl Place {
     }
 }
 
-/// Says from time to time that there is no place, not once a connection.
-#[derive(Debug, Default)]
-pub(super) struct Complaint {
-    last: Option<Instant>,
-}
-
-impl Complaint {
-    /// Whether it is time to complain at `now`.
-    pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.last.is_none_or(|last| now.duration_since(last) >= WARN_INTERVAL);
-        if due {
-            self.last = Some(now);
-        }
-        due
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
@@ -157,14 +136,5 @@ mod tests {
         drop(place);
         let place = waiting.now_or_never().flatten().unwrap();
         assert!(place.wanted().now_or_never().is_none(), "nobody waits any more");
-    }
-
-    #[test]
-    fn a_complaint_is_made_once_in_its_interval() {
-        let start = Instant::now();
-        let mut complaint = Complaint::default();
-        assert!(complaint.is_due(start));
-        assert!(!complaint.is_due(start + WARN_INTERVAL / 2));
-        assert!(complaint.is_due(start + WARN_INTERVAL));
     }
 }

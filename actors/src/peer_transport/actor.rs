@@ -13,7 +13,6 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::link::{self, Asked, LinkBasics, LinkDoor, Losses};
 use super::messages::{Notice, PeerMessage, PeerStatus};
 use super::metrics::PeerMetrics;
-use super::pacing::Gate;
 use super::pacing::SharedRate;
 use super::queue::Lane;
 use super::settings::PeerSettings;
@@ -22,7 +21,7 @@ use super::strangers::Strangers;
 use super::wire::{Caller, Refusal};
 use crate::cluster::ClusterState;
 use crate::raft_node::RaftInbound;
-use crate::shared::{Inlet, Outlet, Published};
+use crate::shared::{Gate, Inlet, Outlet, Published};
 
 /// How often links are looked after.
 const ROUND: Duration = Duration::from_secs(1);

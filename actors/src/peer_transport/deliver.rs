@@ -17,10 +17,10 @@ use tonic::transport::Channel;
 use super::dial::{LinkError, dial};
 use super::link::{Asked, LinkBasics};
 use super::messages::{Notice, PeerMessage};
-use super::pacing::{Backoff, Gate};
+use super::pacing::Backoff;
 use super::queue::{Batch, Lane, LaneReceiver};
 use super::wire::{Caller, answers, outcome_of};
-use crate::shared::Error;
+use crate::shared::{Error, Gate};
 
 /// How often a failure that lasts is logged.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(30);

@@ -75,28 +75,6 @@ impl SharedRate {
     }
 }
 
-/// Lets something through once in an interval.
-#[derive(Debug)]
-pub(super) struct Gate {
-    interval: Duration,
-    last: Option<Instant>,
-}
-
-impl Gate {
-    pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, last: None }
-    }
-
-    /// Whether it may pass at `now`.
-    pub(super) fn pass(&mut self, now: Instant) -> bool {
-        let open = self.last.is_none_or(|last| now.duration_since(last) >= self.interval);
-        if open {
-            self.last = Some(now);
-        }
-        open
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,14 +104,5 @@ mod tests {
         // 10,000 tokens less the 200 it began with.
         let took = now - start;
         assert!(took >= 9790 * MS && took <= 9810 * MS, "{took:?}");
-    }
-
-    #[test]
-    fn a_gate_opens_once_in_its_interval() {
-        let start = Instant::now();
-        let mut gate = Gate::new(100 * MS);
-        assert!(gate.pass(start));
-        assert!(!gate.pass(start + 99 * MS));
-        assert!(gate.pass(start + 100 * MS));
     }
 }

@@ -6,6 +6,7 @@ mod clock;
 pub mod codec;
 pub(crate) mod disk;
 mod error;
+mod gate;
 mod mailbox;
 mod planted;
 mod priority;
@@ -16,6 +17,7 @@ mod waiting;
 pub use beats::{Beat, beats};
 pub use clock::Clock;
 pub use error::{Code, Error};
+pub use gate::Gate;
 pub use mailbox::{
     Credits, Inlet, MailboxStats, Outlet, Permit, Refused, Switchboard, ThreadInlet, ThreadOutlet,
 };
