@@ -17,12 +17,13 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
-use super::authority::AnyAuthority;
+use super::authority::any_authority;
 use super::coalescing::Coalescing;
 use super::listeners::Role;
 use super::opening::Opening;
 use super::options::ServerOptions;
 use super::places::Place;
+use super::read_through::ReadThrough;
 use crate::grpc::{self, Faces, Phase};
 
 /// What a client may send on one stream before it is read, in bytes.
@@ -97,7 +98,7 @@ impl Shared {
 
 /// How to speak with clients: within the limits that the operator chose for them.
 pub(super) fn for_clients(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
-    let mut builder = builder(HEADER_TIMEOUT);
+    let mut builder = builder(Role::Client);
     builder
         .http2()
         .max_concurrent_streams(options.max_concurrent_streams)
@@ -109,7 +110,7 @@ pub(super) fn for_clients(options: &ServerOptions) -> auto::Builder<TokioExecuto
 /// How to speak with other members: no limit that is meant for clients may come between
 /// them. One that says nothing for `silence` is asked for a sign of life.
 pub(super) fn for_peers(silence: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = builder(BRIEF_HEADER_TIMEOUT);
+    let mut builder = builder(Role::Peer);
     builder
         .http2()
         .max_concurrent_streams(PEER_STREAMS_MAX)
@@ -121,13 +122,13 @@ pub(super) fn for_peers(silence: Duration) -> auto::Builder<TokioExecutor> {
 /// How to speak with those who look at metrics: over HTTP/1 alone, as etcd does, since
 /// whoever speaks HTTP/2 may keep a place without ever asking.
 pub(super) fn for_metrics() -> auto::Builder<TokioExecutor> {
-    builder(BRIEF_HEADER_TIMEOUT).http1_only()
+    builder(Role::Metrics).http1_only()
 }
 
-/// What holds for every connection.
-fn builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+/// What holds for every connection, with the patience that those at such a listener find.
+fn builder(role: Role) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout(role));
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -156,8 +157,9 @@ where
     let mut end = shared.faces.phase();
     let answering = Arc::clone(&shared);
     let service = service_fn(move |request| answer(&answering, role, request));
-    let io = Opening::new(io, patience(header_timeout(role), place.wanted()));
-    let io = TokioIo::new(Coalescing::new(AnyAuthority::new(io)));
+    let opening = Opening::new(patience(header_timeout(role), place.wanted()));
+    let io = any_authority(ReadThrough::new(io, opening));
+    let io = TokioIo::new(Coalescing::new(io));
     let mut connection = pin!(shared.builder(role).serve_connection(io, service));
     // Members talk to each other for as long as there are clients to serve.
     let last = if role == Role::Peer { Phase::Draining } else { Phase::Serving };

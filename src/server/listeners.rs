@@ -14,6 +14,7 @@ use futures::future::join_all;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::options::{Endpoint, ServerOptions};
+use super::{ACCEPT_BACKOFF, Listener};
 
 /// Connections the kernel keeps while none is accepted.
 const BACKLOG: i32 = 4096;
@@ -132,23 +133,19 @@ fn reason(error: &io::Error) -> String {
 async fn turn_away(socket: &Socketed) -> io::Result<Infallible> {
     match socket {
         Socketed::Tcp(listener) => {
-            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-            loop {
-                pause_if_failed(listener.accept().await.map(drop)).await;
-            }
+            turn_all_away(tokio::net::TcpListener::from_std(listener.try_clone()?)?).await
         }
         Socketed::Unix(listener, _) => {
-            let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
-            loop {
-                pause_if_failed(listener.accept().await.map(drop)).await;
-            }
+            turn_all_away(tokio::net::UnixListener::from_std(listener.try_clone()?)?).await
         }
     }
 }
 
-async fn pause_if_failed(accepted: io::Result<()>) {
-    if accepted.is_err() {
-        tokio::time::sleep(super::ACCEPT_BACKOFF).await;
+async fn turn_all_away<L: Listener>(listener: L) -> io::Result<Infallible> {
+    loop {
+        if listener.accept_stream().await.is_err() {
+            tokio::time::sleep(ACCEPT_BACKOFF).await;
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod listeners;
 mod opening;
 mod options;
 mod places;
+mod read_through;
 
 pub use listeners::{Listeners, Role};
 pub use options::{ConnectionsMax, Endpoint, ServerOptions};
@@ -33,7 +34,7 @@ use connection::Shared;
 use listeners::Socketed;
 use places::{Place, Places};
 
-use crate::grpc::{FaceOptions, Faces, LeaderWatch, Phase};
+use crate::grpc::{Faces, LeaderWatch, Phase};
 use crate::http::HttpFaces;
 use crate::metrics::{CompanyCollector, Metrics, ProcessCollector};
 
@@ -110,8 +111,7 @@ pub fn serve(
             let (door, desk) = company.with_desk(thread);
             arbiter.spawn(desk.run());
             let peers = door.peer_calls();
-            let silence = peer_silence(company, options);
-            let shared = Arc::new(shared(faces.at(door), peers, registry, options, silence));
+            let shared = Arc::new(shared(faces.at(door), peers, registry, options));
             Post { arbiter: arbiter.clone(), shared }
         })
         .collect();
@@ -152,8 +152,9 @@ fn shared(
     peer_calls: Routes,
     registry: &Registry,
     options: &ServerOptions,
-    silence: Duration,
 ) -> Shared {
+    // Others are given as long as this member's own links give them.
+    let silence = PeerSettings::usual_silence(options.faces.election_timeout);
     let faces = Arc::new(faces);
     let http = HttpFaces::new(Arc::clone(&faces), registry.clone());
     Shared {
@@ -166,14 +167,6 @@ fn shared(
         peer_builder: connection::for_peers(silence),
         metrics_builder: connection::for_metrics(),
     }
-}
-
-/// How long another member may be silent before it is asked for a sign of life: as long as
-/// this member's own links may be.
-fn peer_silence(company: &Company, options: &ServerOptions) -> Duration {
-    let FaceOptions { version, election_timeout, .. } = &options.faces;
-    // It does not depend on the tick.
-    PeerSettings::new(company.identity(), version, Duration::ZERO, *election_timeout).silence
 }
 
 async fn watch_leader(

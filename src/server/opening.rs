@@ -7,83 +7,55 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::authority::PREFACE;
+use super::read_through::Reader;
 
 /// The time that is left to say something.
 type Patience = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A socket that fails with [`TimedOut`](io::ErrorKind::TimedOut) when patience is over
-/// before what was read can be told to be HTTP/1, or the whole preface of HTTP/2.
-pub(super) struct Opening<S> {
-    socket: S,
-    /// Absent as soon as it is known what is spoken.
-    patience: Option<Patience>,
+/// Fails with [`TimedOut`](io::ErrorKind::TimedOut) when patience is over before what was
+/// read can be told to be HTTP/1, or the whole preface of HTTP/2.
+pub(super) struct Opening {
+    patience: Patience,
     /// How much of the preface has come.
     known: usize,
+    /// Whether it is known what is spoken.
+    is_over: bool,
 }
 
-impl<S> Opening<S> {
-    pub(super) fn new(socket: S, patience: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { socket, patience: Some(Box::pin(patience)), known: 0 }
+impl Opening {
+    pub(super) fn new(patience: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { patience: Box::pin(patience), known: 0, is_over: false }
     }
 
     fn heard(&mut self, bytes: &[u8]) {
         let expected = &PREFACE[self.known..];
         let length = bytes.len().min(expected.len());
         self.known += length;
-        if bytes[..length] != expected[..length] || self.known == PREFACE.len() {
-            self.patience = None;
-        }
+        self.is_over = bytes[..length] != expected[..length] || self.known == PREFACE.len();
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
+impl Reader for Opening {
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
         let start = buffer.filled().len();
-        let result = Pin::new(&mut this.socket).poll_read(context, buffer);
-        let Some(patience) = &mut this.patience else { return result };
+        let result = Pin::new(socket).poll_read(context, buffer);
         if result.is_ready() {
-            this.heard(&buffer.filled()[start..]);
+            self.heard(&buffer.filled()[start..]);
             return result;
         }
-        patience.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
+        self.patience.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, buffers)
+    fn is_done(&self) -> bool {
+        self.is_over
     }
 }
 
@@ -94,6 +66,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{sleep, timeout};
 
+    use super::super::read_through::ReadThrough;
     use super::*;
 
     const PATIENCE: Duration = Duration::from_millis(50);
@@ -102,7 +75,7 @@ mod tests {
     /// why reading failed, or `None` if it goes on.
     async fn becomes(pieces: &[&[u8]]) -> Option<io::ErrorKind> {
         let (ours, mut theirs) = tokio::io::duplex(1 << 10);
-        let mut ours = Opening::new(ours, sleep(PATIENCE));
+        let mut ours = ReadThrough::new(ours, Opening::new(sleep(PATIENCE)));
         for piece in pieces {
             theirs.write_all(piece).await.unwrap();
             ours.read_exact(&mut vec![0; piece.len()]).await.unwrap();

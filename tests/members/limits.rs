@@ -67,27 +67,33 @@ async fn put_in_the_end(site: &Site, n: usize, key: &str) {
     tokio::time::timeout(PATIENCE, written).await.expect("there is a majority");
 }
 
+/// Lets the second of three members leave and come back, and then the third one leave, so that
+/// the first one is needed: its vote, its log, and new connections. Gives the second one.
+async fn take_turns(site: &Site, others: [Running; 2]) -> Running {
+    let [second, third] = others;
+    drop(second);
+    put_in_the_end(site, 2, "without the second").await;
+    let mut second = site.start(1, &[0, 1, 2], &[]);
+    second.wait_until_ready();
+    drop(third);
+    put_in_the_end(site, 1, "without the third").await;
+    second
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_leave_descriptors_to_the_log_and_to_members() {
     const DESCRIPTORS: u32 = 256;
     let site = Site::new(3);
     let cluster = [0, 1, 2];
     let mut crowded = site.start_with_limit(0, &cluster, DESCRIPTORS, &[]);
-    let mut others: Vec<Running> = [1, 2].iter().map(|n| site.start(*n, &cluster, &[])).collect();
+    let mut others = [1, 2].map(|n| site.start(n, &cluster, &[]));
     crowded.wait_until_ready();
     others.iter_mut().for_each(Running::wait_until_ready);
 
     let address = site.places[0].client.trim_start_matches("http://");
     let crowd = silent(address, DESCRIPTORS + 100);
 
-    // The crowded member is needed from here on: its vote, its log, and new connections.
-    let second = others.remove(0);
-    drop(second);
-    put_in_the_end(&site, 2, "without the second").await;
-    let mut second = site.start(1, &cluster, &[]);
-    second.wait_until_ready();
-    drop(others);
-    put_in_the_end(&site, 1, "without the third").await;
+    let _second = take_turns(&site, others).await;
 
     // Who waited gets a turn when another leaves.
     drop(crowd);
@@ -103,7 +109,7 @@ async fn who_says_nothing_keeps_no_descriptor_from_the_others() {
     let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let flags = ["--listen-metrics-urls", &format!("http://{metrics}")];
     let mut crowded = site.start_with_limit(0, &cluster, DESCRIPTORS, &flags);
-    let mut others: Vec<Running> = [1, 2].iter().map(|n| site.start(*n, &cluster, &[])).collect();
+    let mut others = [1, 2].map(|n| site.start(n, &cluster, &[]));
     crowded.wait_until_ready();
     others.iter_mut().for_each(Running::wait_until_ready);
 
@@ -116,14 +122,7 @@ async fn who_says_nothing_keeps_no_descriptor_from_the_others() {
     let _clients = silent(&client, SILENT);
     assert!(get(&metrics, "/health").contains(r#""health":"true""#));
 
-    // A member that comes back is let in, since there is no majority without it.
-    let second = others.remove(0);
-    drop(second);
-    put_in_the_end(&site, 2, "without the second").await;
-    let mut second = site.start(1, &cluster, &[]);
-    second.wait_until_ready();
-    drop(others);
-    put_in_the_end(&site, 1, "without the third").await;
+    let _second = take_turns(&site, others).await;
     put_in_the_end(&site, 0, "by way of the crowded one").await;
     ping(idle);
 }

@@ -65,11 +65,10 @@ impl Site {
         descriptors: u32,
         flags: &[&str],
     ) -> Running {
-        let data = self.dir.path().join(&self.places[n].name);
         let mut shell = Command::new("bash");
         let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
-        shell.args(["-c", &script, PROGRAM]);
-        self.spawn(shell, n, members, &data, flags)
+        shell.args(["-c", &script]);
+        self.start_by(shell, n, members, flags)
     }
 
     /// Starts a member by way of a launcher, which is told the program and its arguments.

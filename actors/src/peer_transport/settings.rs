@@ -47,14 +47,30 @@ impl PeerSettings {
             cluster_version: version.to_owned(),
             tick,
             connect_timeout: Duration::from_secs(1) + election.min(Duration::from_secs(4)),
-            // TCP tries again ever more slowly: after a fault of a second or two, a new
-            // connection stands before the old one has noticed that it works again.
-            silence: (2 * election).max(Duration::from_secs(2)),
+            silence: Self::usual_silence(election),
             backoff: (Duration::from_millis(50), Duration::from_secs(1)),
             ask_timeout: request_timeout(election),
             probe_interval: Duration::from_secs(4),
             snapshot_bytes_per_second: 40 << 20,
             snapshot_stall: Duration::from_secs(30),
         }
+    }
+
+    /// The usual [`silence`](Self::silence) with this election timeout.
+    pub fn usual_silence(election: Duration) -> Duration {
+        // TCP tries again ever more slowly: after a fault of a second or two, a new
+        // connection stands before the old one has noticed that it works again.
+        (2 * election).max(Duration::from_secs(2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_two_elections_and_two_seconds_at_least() {
+        let silence = |seconds| PeerSettings::usual_silence(Duration::from_secs(seconds)).as_secs();
+        assert_eq!([silence(0), silence(1), silence(5)], [2, 2, 10]);
     }
 }

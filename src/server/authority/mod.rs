@@ -22,11 +22,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 pub(super) use filter::PREFACE;
 
 use filter::Filter;
+
+use super::read_through::{ReadThrough, Reader};
 
 /// How much is read at once while a connection is looked at.
 const READ_BYTES: usize = 16 << 10;
@@ -36,14 +38,10 @@ const READ_BYTES: usize = 16 << 10;
 struct Malformed;
 
 /// A socket from which a server reads no authority that it would refuse.
-pub(super) struct AnyAuthority<S> {
-    socket: S,
-    /// Absent as soon as everything passes.
-    watch: Option<Box<Watch>>,
-}
+pub(super) type AnyAuthority<S> = ReadThrough<S, Box<Watch>>;
 
 /// What stands between a socket and its reader.
-struct Watch {
+pub(super) struct Watch {
     filter: Filter,
     /// What was read from the socket, and how much of it is there and is used up.
     input: Box<[u8]>,
@@ -54,21 +52,20 @@ struct Watch {
     given: usize,
 }
 
-impl<S> AnyAuthority<S> {
-    pub(super) fn new(socket: S) -> Self {
-        let watch = Watch {
-            filter: Filter::new(),
-            input: vec![0; READ_BYTES].into_boxed_slice(),
-            read: 0,
-            used: 0,
-            output: Vec::new(),
-            given: 0,
-        };
-        Self { socket, watch: Some(Box::new(watch)) }
-    }
+/// Looks at the authorities that come out of `socket`.
+pub(super) fn any_authority<S>(socket: S) -> AnyAuthority<S> {
+    let watch = Watch {
+        filter: Filter::new(),
+        input: vec![0; READ_BYTES].into_boxed_slice(),
+        read: 0,
+        used: 0,
+        output: Vec::new(),
+        given: 0,
+    };
+    ReadThrough::new(socket, Box::new(watch))
 }
 
-impl Watch {
+impl Reader for Box<Watch> {
     /// Reads through the filter. Nothing is added at the end of the connection.
     fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
@@ -102,6 +99,12 @@ impl Watch {
         }
     }
 
+    fn is_done(&self) -> bool {
+        self.filter.passing() && self.used == self.read && self.output.is_empty()
+    }
+}
+
+impl Watch {
     fn poll_fill<S: AsyncRead + Unpin>(
         &mut self,
         socket: &mut S,
@@ -129,57 +132,5 @@ impl Watch {
             self.output.clear();
             self.given = 0;
         }
-    }
-
-    fn done(&self) -> bool {
-        self.filter.passing() && self.used == self.read && self.output.is_empty()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for AnyAuthority<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let Some(watch) = &mut this.watch else {
-            return Pin::new(&mut this.socket).poll_read(context, buffer);
-        };
-        let result = watch.poll_read(&mut this.socket, context, buffer);
-        if watch.done() {
-            this.watch = None;
-        }
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for AnyAuthority<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, buffers)
     }
 }

@@ -323,7 +323,7 @@ fn serve() -> DuplexStream {
             let answer = format!("{uri} {}", body.len());
             Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::from(answer)))
         });
-        let io = TokioIo::new(AnyAuthority::new(near));
+        let io = TokioIo::new(any_authority(near));
         // The client's end tells what happened.
         let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
     });
@@ -399,13 +399,13 @@ async fn a_real_client_is_understood() {
 #[tokio::test]
 async fn a_connection_that_passes_is_no_longer_watched() {
     let (near, mut far) = tokio::io::duplex(1 << 10);
-    let mut socket = AnyAuthority::new(near);
+    let mut socket = any_authority(near);
     let bytes = requests("a:1");
     far.write_all(&bytes).await.unwrap();
     let mut read = vec![0; bytes.len()];
     socket.read_exact(&mut read).await.unwrap();
     assert_eq!(read, bytes);
-    assert!(socket.watch.is_none());
+    assert!(socket.reader.is_none());
     far.write_all(b"more").await.unwrap();
     drop(far);
     let mut rest = Vec::new();
@@ -417,7 +417,7 @@ async fn a_connection_that_passes_is_no_longer_watched() {
 #[tokio::test]
 async fn small_reads_get_everything_then_the_error() {
     let (near, mut far) = tokio::io::duplex(1 << 20);
-    let mut socket = AnyAuthority::new(near);
+    let mut socket = any_authority(near);
     let good = requests("http://a");
     let bad = frame(HEADERS, WHOLE, 5, &[0xff; 9]);
     far.write_all(&[&good[..], &bad].concat()).await.unwrap();
